@@ -1,0 +1,67 @@
+package feed
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/p2pcore/p2pcore/internal/merkle"
+)
+
+// Errors to test for with errors.Is.
+var (
+	// ErrNotFound: nothing is stored under the prefix (Open).
+	ErrNotFound = errors.New("feed: not found")
+	// ErrExists: a feed is stored under the prefix already (Create).
+	ErrExists = errors.New("feed: exists already")
+	// ErrNotAvailable: the block is not stored, and nobody was asked for it.
+	ErrNotAvailable = errors.New("feed: block not available")
+	// ErrNotWritable: the session has no key pair that may sign for the feed.
+	ErrNotWritable = errors.New("feed: not writable")
+	// ErrOutOfRange: the position is past the end of the feed.
+	ErrOutOfRange = errors.New("feed: out of range")
+	// ErrClosed: the feed or the session is closed.
+	ErrClosed = errors.New("feed: closed")
+	// ErrCorrupt: what is stored contradicts itself. *CheckError and damaged records wrap it.
+	ErrCorrupt = errors.New("feed: storage is corrupt")
+	// ErrNoSpace: storing would eat into the reserve of the disk; nothing was stored.
+	ErrNoSpace = errors.New("feed: no space left")
+	// ErrBlockTooLarge: a block is larger than MaxBlockBytes.
+	ErrBlockTooLarge = errors.New("feed: block too large")
+	// ErrKeyMismatch: the manifest or key pair does not belong to the key.
+	ErrKeyMismatch = errors.New("feed: key mismatch")
+	// ErrMalformedKey: the text is no key.
+	ErrMalformedKey = errors.New("feed: malformed key")
+	// ErrInvalidManifest: the bytes or fields are no manifest.
+	ErrInvalidManifest = errors.New("feed: invalid manifest")
+	// ErrStale: the proof is not wrong, but the feed has changed since it was asked for, or the node
+	// that it hangs on is not stored. Ask again; nobody is to blame.
+	ErrStale = errors.New("feed: proof is stale")
+	// ErrFrozen: two contradicting heads were signed, the feed takes nothing more.
+	ErrFrozen = errors.New("feed: frozen by conflicting heads")
+
+	// ErrInvalidProof: the proof has the wrong shape.
+	ErrInvalidProof = merkle.ErrInvalidProof
+	// ErrInvalidChecksum: the proof leads to another hash than the stored one.
+	ErrInvalidChecksum = merkle.ErrInvalidChecksum
+	// ErrInvalidSignature: the head of the proof is not signed as the manifest demands.
+	ErrInvalidSignature = merkle.ErrInvalidSignature
+	// ErrStaleFork: the proof or request is for another fork.
+	ErrStaleFork = merkle.ErrStaleFork
+	// ErrInvalidRequest: no proof can be made for such a request by anybody.
+	ErrInvalidRequest = merkle.ErrInvalidRequest
+	// ErrMissingNode: a tree node that the proof needs is not stored.
+	ErrMissingNode = merkle.ErrMissingNode
+)
+
+// ConflictError says that two different heads of the same fork and length are both signed. It
+// carries both, so that they can be shown to others. It wraps ErrFrozen.
+type ConflictError struct {
+	Ours, Theirs                 Head
+	OurSignature, TheirSignature []byte
+}
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("feed: two conflicting signatures exist for length %d of fork %d", e.Theirs.Length, e.Theirs.Fork)
+}
+
+func (e *ConflictError) Unwrap() error { return ErrFrozen }

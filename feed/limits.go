@@ -1,0 +1,35 @@
+package feed
+
+// Bounds on what one call, one record or one peer may cost.
+const (
+	// MaxBlockBytes bounds one block. A block travels in one frame of at most 16 MiB - 1 (formats.md
+	// 8.4), with room left for its nodes and signature; 15 MiB is the network's own limit (13).
+	MaxBlockBytes = 15 << 20
+
+	// MaxManifestBytes bounds a manifest taken from a peer: 100 times the size of a manifest with
+	// eight signers, and little enough to be held for each of 10,000 feeds.
+	MaxManifestBytes = 64 << 10
+
+	// MaxSignatureBytes bounds the signature field of a head: 255 signers with patches of 64 nodes
+	// each would be less.
+	MaxSignatureBytes = 1 << 20
+
+	// MaxChangeRanges bounds the ranges of a Change that nobody takes. Past it neighbours are joined
+	// across their gap: a receiver must ask the feed what it has anyway.
+	MaxChangeRanges = 256
+
+	// MaxApply bounds the proofs of one commit, so that one batch stays far below the datastore's
+	// write buffer even with the largest blocks. More proofs are committed in several batches.
+	MaxApply = 1024
+
+	// maxApplyBytes bounds the block bytes of one commit, for the same reason.
+	maxApplyBytes = 16 << 20
+
+	// maxDamages bounds the list that Check returns; more would not be read by anybody.
+	maxDamages = 100
+
+	// defaultCacheNodePages is the number of node pages (2.6 KB each) that a feed keeps in memory:
+	// one path from a leaf to the root of the largest tree is nine pages (6 levels each), two paths
+	// for a reader and a writer at different ends, and some spare.
+	defaultCacheNodePages = 32
+)
