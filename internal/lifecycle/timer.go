@@ -1,0 +1,61 @@
+package lifecycle
+
+import "time"
+
+// AfterFunc runs fn in a goroutine of g after d, unless stop is called or g
+// begins to close before. stop returns true if it has prevented fn; false means
+// that fn was started, was prevented by the group's end, or was stopped
+// already. It does not wait for fn.
+func AfterFunc(g *Group, d time.Duration, fn func()) (stop func() bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing || g.context().Err() != nil {
+		return func() bool { return false }
+	}
+	a := new(alarm)
+	// The callback takes mu first, so it finds the alarm registered.
+	a.timer = time.AfterFunc(d, func() {
+		if g.fired(a) {
+			defer g.end()
+			fn()
+		}
+	})
+	if g.alarms == nil {
+		g.alarms = make(map[*alarm]struct{})
+	}
+	g.alarms[a] = struct{}{}
+	return func() bool { return g.disarm(a) }
+}
+
+// An alarm is a pending timer of a group.
+type alarm struct {
+	timer *time.Timer // under mu of the group
+}
+
+// fired takes an alarm whose time has come out of the group and counts its
+// goroutine. It returns false if the alarm was stopped meanwhile.
+func (g *Group) fired(a *alarm) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, armed := g.alarms[a]; !armed {
+		return false
+	}
+	delete(g.alarms, a)
+	if g.closing || g.context().Err() != nil {
+		return false
+	}
+	g.running++
+	return true
+}
+
+// disarm takes an alarm out of the group and reports whether it was in it.
+func (g *Group) disarm(a *alarm) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, armed := g.alarms[a]; !armed {
+		return false
+	}
+	delete(g.alarms, a)
+	a.timer.Stop()
+	return true
+}
