@@ -88,8 +88,10 @@ func (f *Bitfield) SetRange(start, end uint64, v bool) (changed uint64) {
 		changed += f.setWithin(first, start&pageMask, PageBits, v)
 		first++
 	}
-	if first < last {
-		changed += f.setPages(first, last, v)
+	if first < last && v {
+		changed += f.fillPages(first, last)
+	} else if first < last {
+		changed += f.clearPages(first, last)
 	}
 	if end&pageMask != 0 {
 		changed += f.setWithin(last, 0, end&pageMask, v)

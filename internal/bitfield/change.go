@@ -14,18 +14,42 @@ func (f *Bitfield) setWithin(p, from, to uint64, v bool) uint64 {
 	return changed
 }
 
-// setPages sets or clears the pages [from, to), from below to.
-func (f *Bitfield) setPages(from, to uint64, v bool) uint64 {
+// fillPages sets all bits of the pages [from, to), from below to.
+func (f *Bitfield) fillPages(from, to uint64) uint64 {
+	// Runs of full pages that overlap or touch become part of the new one.
+	run := segment{first: from, n: to - from}
+	was := uint64(0)
+	i := f.search(from)
+	if i > 0 && f.segments[i-1].page == nil && f.segments[i-1].end() == from {
+		i--
+	}
+	j := i
+	for ; j < len(f.segments) && f.segments[j].first <= to; j++ {
+		s := &f.segments[j]
+		if s.page != nil {
+			if s.first == to {
+				break
+			}
+			was += s.page.ones
+			f.partial--
+			continue
+		}
+		// Nothing overlaps if the segment only touches.
+		was += (min(s.end(), to) - min(max(s.first, from), s.end())) << pageShift
+		end := max(s.end(), run.end())
+		run.first = min(s.first, run.first)
+		run.n = end - run.first
+	}
+	f.segments = slices.Replace(f.segments, i, j, run)
+	return (to-from)<<pageShift - was
+}
+
+// clearPages clears all bits of the pages [from, to), from below to.
+func (f *Bitfield) clearPages(from, to uint64) uint64 {
+	kept := make([]segment, 0, 2) // of the runs that cross a border
+	was := uint64(0)
 	i := f.search(from)
 	j := i
-	kept := make([]segment, 0, 3)
-	if i < len(f.segments) && f.segments[i].first < from {
-		kept = append(kept, segment{first: f.segments[i].first, n: from - f.segments[i].first})
-	}
-	if v {
-		kept = append(kept, segment{first: from, n: to - from})
-	}
-	was := uint64(0)
 	for ; j < len(f.segments) && f.segments[j].first < to; j++ {
 		s := &f.segments[j]
 		if s.page != nil {
@@ -34,34 +58,15 @@ func (f *Bitfield) setPages(from, to uint64, v bool) uint64 {
 			continue
 		}
 		was += (min(s.end(), to) - max(s.first, from)) << pageShift
+		if s.first < from {
+			kept = append(kept, segment{first: s.first, n: from - s.first})
+		}
 		if s.end() > to {
 			kept = append(kept, segment{first: to, n: s.end() - to})
 		}
 	}
-	// Full neighbours outside become part of the run.
-	if v && i > 0 && f.segments[i-1].page == nil && f.segments[i-1].end() == kept[0].first {
-		i--
-		kept[0].n += f.segments[i].n
-		kept[0].first = f.segments[i].first
-	}
-	if last := len(kept) - 1; v && j < len(f.segments) && f.segments[j].page == nil && f.segments[j].first == kept[last].first+kept[last].n {
-		kept[last].n += f.segments[j].n
-		j++
-	}
-	// What was kept of overlapping runs touches the new one.
-	if v {
-		for _, s := range kept[1:] {
-			kept[0].n += s.n
-		}
-		kept = kept[:1]
-		return f.replace(i, j, kept, (to-from)<<pageShift-was)
-	}
-	return f.replace(i, j, kept, was)
-}
-
-func (f *Bitfield) replace(i, j int, with []segment, changed uint64) uint64 {
-	f.segments = slices.Replace(f.segments, i, j, with...)
-	return changed
+	f.segments = slices.Replace(f.segments, i, j, kept...)
+	return was
 }
 
 // open makes page p a segment with a page of its own and returns its position.

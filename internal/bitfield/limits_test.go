@@ -1,0 +1,144 @@
+package bitfield
+
+import (
+	"math"
+	"testing"
+)
+
+func TestHugeRangeCostsTwoPages(t *testing.T) {
+	var f Bitfield
+	const end = 1 << 53
+	if got, want := f.SetRange(5, end-5, true), uint64(end-10); got != want {
+		t.Fatalf("SetRange = %d, want %d", got, want)
+	}
+	if got := f.Size(); got > MaxGrowth {
+		t.Errorf("Size = %d, want at most %d", got, MaxGrowth)
+	}
+	if got, want := f.Count(0, math.MaxUint64), uint64(end-10); got != want {
+		t.Errorf("Count = %d, want %d", got, want)
+	}
+	if got, want := f.FirstUnset(5), uint64(end-5); got != want {
+		t.Errorf("FirstUnset = %d, want %d", got, want)
+	}
+	if !f.HasRange(5, end-5) || f.HasRange(4, end-5) || f.HasRange(5, end-4) {
+		t.Error("HasRange does not see the borders of the range")
+	}
+	if !f.Set(1<<40, false) {
+		t.Error("Set changed nothing inside the range")
+	}
+	if got, want := f.FirstUnset(5), uint64(1<<40); got != want {
+		t.Errorf("FirstUnset with a hole = %d, want %d", got, want)
+	}
+	if !f.Set(1<<40, true) || f.partial != 2 {
+		t.Errorf("pages after closing the hole = %d, want 2", f.partial)
+	}
+	if got, want := f.SetRange(0, math.MaxUint64, false), uint64(end-10); got != want {
+		t.Errorf("SetRange to clear = %d, want %d", got, want)
+	}
+	if got := f.Size(); got != 0 {
+		t.Errorf("Size when empty = %d, want 0", got)
+	}
+	checkShape(t, "at the end", &f)
+}
+
+func TestIndexesPastTheEndAreNeverSet(t *testing.T) {
+	var f Bitfield
+	if got := f.SetRange(MaxIndex-10, math.MaxUint64, true); got != 10 {
+		t.Errorf("SetRange over the end = %d, want 10", got)
+	}
+	if f.Set(MaxIndex, true) || f.Set(math.MaxUint64, true) || f.Has(MaxIndex) || f.Has(math.MaxUint64) {
+		t.Error("an index past the end was set")
+	}
+	f.SetWords(MaxIndex-64, []uint32{1, 0, 1, 1})
+	f.SetWords(MaxIndex-33, []uint32{1, 1, 1})
+	f.SetWords(math.MaxUint64-3, []uint32{1, 1, 1})
+	f.SetPage(math.MaxUint64, []byte{1})
+	f.SetPage(MaxIndex>>pageShift, []byte{1})
+	want := [][2]uint64{{MaxIndex - 64, MaxIndex - 63}, {MaxIndex - 33, MaxIndex - 32}, {MaxIndex - 1, MaxIndex}}
+	got := collect(&f, 0, math.MaxUint64)
+	if len(got) != len(want) || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
+		t.Errorf("Ranges = %v, want %v", got, want)
+	}
+	if got := f.FirstUnset(MaxIndex - 1); got != MaxIndex {
+		t.Errorf("FirstUnset = %d, want %d", got, uint64(MaxIndex))
+	}
+	if got := f.FirstUnset(math.MaxUint64); got != math.MaxUint64 {
+		t.Errorf("FirstUnset = %d, want %d", got, uint64(math.MaxUint64))
+	}
+	if _, ok := f.FirstSet(MaxIndex); ok {
+		t.Error("FirstSet found an index past the end")
+	}
+	if f.HasRange(MaxIndex-1, math.MaxUint64) || !f.HasRange(7, 7) || !f.HasRange(9, 3) {
+		t.Error("HasRange is wrong at the end or for empty ranges")
+	}
+	if f.Page(math.MaxUint64) != nil {
+		t.Error("a page past the end is not empty")
+	}
+	if got := f.AppendWords(nil, math.MaxUint64-100, math.MaxUint64); got != nil {
+		t.Errorf("AppendWords past the end = %v, want none", got)
+	}
+	checkShape(t, "at the end", &f)
+}
+
+func TestSingleBlocksInOrderCostOnePage(t *testing.T) {
+	var f Bitfield
+	const n = 10*PageBits + 17
+	for i := range uint64(n) {
+		if !f.Set(i, true) {
+			t.Fatalf("Set(%d) = false, want true", i)
+		}
+	}
+	if got := len(f.segments); got != 2 || f.partial != 1 {
+		t.Errorf("segments = %d with %d pages, want 2 with 1", got, f.partial)
+	}
+	if got := f.FirstUnset(0); got != n {
+		t.Errorf("FirstUnset = %d, want %d", got, n)
+	}
+}
+
+func TestWordsOfFullAndEmptyPagesTakeNoMemory(t *testing.T) {
+	var f Bitfield
+	ones := make([]uint32, wordsPerPage)
+	f.SetWords(PageBits, ones)
+	f.SetPage(3, nil)
+	if f.Size() != 0 {
+		t.Errorf("Size after zeros = %d, want 0", f.Size())
+	}
+	for i := range ones {
+		ones[i] = math.MaxUint32
+	}
+	f.SetWords(PageBits, ones)
+	f.SetWords(PageBits+64, ones[:5])
+	if f.partial != 0 || f.Count(0, 3*PageBits) != PageBits {
+		t.Errorf("pages = %d, count = %d; want 0 and %d", f.partial, f.Count(0, 3*PageBits), PageBits)
+	}
+}
+
+func TestCloneSharesNothing(t *testing.T) {
+	var f Bitfield
+	f.SetRange(10, 20, true)
+	f.SetRange(PageBits, 3*PageBits, true)
+	c := f.Clone()
+	c.SetRange(0, 15, false)
+	c.Set(2*PageBits, false)
+	if f.Count(0, universe) != 10+2*PageBits {
+		t.Errorf("Count of the original = %d, want %d", f.Count(0, universe), 10+2*PageBits)
+	}
+	if c.Count(0, universe) != 5+2*PageBits-1 {
+		t.Errorf("Count of the clone = %d, want %d", c.Count(0, universe), 5+2*PageBits-1)
+	}
+}
+
+func TestRangesStopsWhenAsked(t *testing.T) {
+	var f Bitfield
+	f.Set(1, true)
+	f.Set(3, true)
+	n := 0
+	for range f.Ranges(0, 10) {
+		n++
+		break
+	}
+	if n != 1 {
+		t.Errorf("ranges seen = %d, want 1", n)
+	}
+}
