@@ -1,0 +1,148 @@
+package replica
+
+import "time"
+
+// Limits bounds what one peer may cost and what we ask of it. Zero fields take the defaults.
+type Limits struct {
+	// Window is the greatest number of requests in flight to a peer of unknown kind. 48 is what
+	// Hypercore keeps on streams without a measured round-trip time.
+	Window int
+	// InflightBytes bounds the bytes of blocks in flight from one peer, estimated from what it has
+	// sent: it lowers the window, to not less than minWindow, when blocks are large. 4 MiB keeps a
+	// 300 Mbit/s link with 100 ms round-trip time full.
+	InflightBytes int
+	// QueuedRequests is the greatest number of remote requests of one peer that wait for an
+	// answer. One more is a violation. Hypercore asks at most 512 at once, half of the default.
+	QueuedRequests int
+	// Proving bounds the proofs being built, over all peers, so that the workers' queue is short
+	// and the round between the peers stays fair.
+	Proving int
+	// Extensions bounds the outgoing extension messages of one peer that wait for credit.
+	Extensions int
+}
+
+const (
+	defaultWindow         = 48
+	defaultInflightBytes  = 4 << 20
+	defaultQueuedRequests = 1024
+	defaultProving        = 256
+	defaultExtensions     = 64
+
+	// MaxWindow is the greatest window towards any peer; Hypercore promises to bear 512.
+	MaxWindow = 512
+)
+
+func (l Limits) withDefaults() Limits {
+	l.Window = orDefault(l.Window, defaultWindow)
+	l.InflightBytes = orDefault(l.InflightBytes, defaultInflightBytes)
+	l.QueuedRequests = orDefault(l.QueuedRequests, defaultQueuedRequests)
+	l.Proving = orDefault(l.Proving, defaultProving)
+	l.Extensions = orDefault(l.Extensions, defaultExtensions)
+	return l
+}
+
+func orDefault(v, def int) int {
+	if v <= 0 {
+		return def
+	}
+	return v
+}
+
+const (
+	// StallTimeout is how long a peer with requests in flight may send no answer at all before
+	// they are cancelled and asked of others. The wire has no timeout of its own.
+	StallTimeout = 30 * time.Second
+
+	// upgradeStallTimeout is the same for an upgrade while another peer could answer it: only one
+	// upgrade is in flight per feed, so a silent peer would hold up all of them.
+	upgradeStallTimeout = 5 * time.Second
+
+	// minWindow is the smallest window, whatever the size of blocks; Hypercore's minimum.
+	minWindow = 16
+
+	// maxNoData is how many refusals on one channel end it. At 32 Hypercore pauses us, and a
+	// request to a peer that has paused us can end its process.
+	maxNoData = 24
+
+	// maxRefusals is how often one block is asked of a peer that refuses it but announces it
+	// again.
+	maxRefusals = 2
+
+	// maxUnsolicited is how many answers nobody asked for a channel may bring. Some are normal:
+	// they cross our cancels.
+	maxUnsolicited = 64
+
+	// maxInvalidRequests is how many malformed requests end a channel, as in Hypercore.
+	maxInvalidRequests = 64
+
+	// maxCancelled is how many cancelled ids may wait for the remote to pass the cancel. A peer
+	// that answers nothing while we go on cancelling gets a fresh channel.
+	maxCancelled = 1024
+
+	// wantPage is the size in blocks of the pages that we want: its bitfield has 512 bytes.
+	wantPage = 4096
+
+	// maxWantPages is how many pages a peer accepts at once before it takes us to want everything.
+	maxWantPages = 512
+
+	// maxKnownPages bounds what we remember of one peer's blocks past its contiguous part, 512
+	// bytes each. Twice the pages that can be wanted; what is forgotten can be wanted again.
+	maxKnownPages = 1024
+
+	// maxServedWant is the longest want in blocks that is answered; longer ones are ignored.
+	maxServedWant = 2 << 20
+
+	// minServedWant is the shortest want that is remembered as a page.
+	minServedWant = 32
+
+	// maxServedPages and maxServedSizes are how many wants, and of how many sizes, are remembered
+	// for a remote before it is taken to want everything.
+	maxServedPages = 512
+	maxServedSizes = 4
+
+	// maxServedMemory is how many answers to wants are remembered, those taken back included.
+	maxServedMemory = 2 * maxServedPages
+
+	// maxOddWants is how many wants that are no page may wait for credit.
+	maxOddWants = 16
+
+	// maxPendingRanges is how many announcements may wait for credit. Beyond it they are replaced
+	// by the state itself: the contiguous part and the pages that the remote wants.
+	maxPendingRanges = 64
+
+	// cheapBitfield is the span in blocks that is re-announced unasked after a drop; 4 KiB.
+	cheapBitfield = 32768
+
+	// announceTail is how many of the last blocks are announced to everybody.
+	announceTail = 256
+
+	// maxWantsPerRound is how many wishes are looked at when a peer's window is filled.
+	maxWantsPerRound = 64
+
+	// maxPagesPerRound is how many pages of 4096 blocks are looked at for one wish when a peer's
+	// window is filled: 2 Mi blocks.
+	maxPagesPerRound = 512
+
+	// maxUrgentRange is the longest range that is treated as single gets.
+	maxUrgentRange = 256
+
+	// updatePeers is how many peers a WantUpgrade consults.
+	updatePeers = 3
+
+	// maxExtensionBytes bounds the bytes of the extension messages of one peer that wait for
+	// credit.
+	maxExtensionBytes = 1 << 20
+)
+
+// invalidDelay is how long the refusal of the n-th malformed request is held back.
+func invalidDelay(n int) time.Duration {
+	switch {
+	case n < 2:
+		return 200 * time.Millisecond
+	case n < 5:
+		return 500 * time.Millisecond
+	case n < 40:
+		return time.Second
+	}
+	return 5 * time.Second
+}
