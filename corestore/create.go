@@ -1,0 +1,225 @@
+package corestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	datastore "github.com/ipfs/go-datastore"
+
+	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/internal/compact"
+)
+
+// openNamed returns a session of a feed that a name stands for.
+func (s *Store) openNamed(ctx context.Context, dk feed.DiscoveryKey) (*feed.Session, error) {
+	sl, err := s.acquire(ctx, dk, func(ctx context.Context) (*feed.Feed, error) {
+		return s.openStored(ctx, dk, feed.Options{})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.session(sl, feed.SessionOptions{})
+}
+
+// openOrCreate returns a session of the feed of want, which is made if it is not stored. opts holds
+// what is known of its identity.
+func (s *Store) openOrCreate(ctx context.Context, want *record, opts feed.Options) (*feed.Session, error) {
+	dk := want.key.DiscoveryKey()
+	if len(want.names) > 0 && !s.opts.ReadOnly {
+		// The turn keeps Alias from giving the name away meanwhile.
+		if err := take(ctx, s.turn); err != nil {
+			return nil, err
+		}
+		defer func() { <-s.turn }()
+		taken, ok, err := s.index.named(ctx, want.names[0])
+		if err != nil {
+			return nil, err
+		}
+		if ok && taken != dk {
+			return s.openNamed(ctx, taken)
+		}
+	}
+	created := false
+	sl, err := s.acquire(ctx, dk, func(ctx context.Context) (*feed.Feed, error) {
+		f, err := s.openStored(ctx, dk, opts)
+		if !errors.Is(err, ErrUnknownFeed) || s.opts.ReadOnly {
+			return f, err
+		}
+		created = true
+		return s.create(ctx, want, opts)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !created && !s.opts.ReadOnly && want.kind != noSecret {
+		if err := s.adopt(ctx, want); err != nil {
+			s.release(sl)
+			return nil, err
+		}
+	}
+	return s.session(sl, feed.SessionOptions{KeyPair: opts.KeyPair})
+}
+
+// openStored opens a feed that is stored; ErrUnknownFeed if it is not. opts may add to what the
+// store knows of its identity.
+func (s *Store) openStored(ctx context.Context, dk feed.DiscoveryKey, opts feed.Options) (*feed.Feed, error) {
+	n, rec, err := s.index.find(ctx, dk)
+	if err != nil {
+		return nil, err
+	}
+	if rec == nil {
+		return nil, ErrUnknownFeed
+	}
+	opts.Key = &rec.key
+	if rec.kind == derivedSecret && opts.KeyPair == nil {
+		pair := s.primary.keyPair(rec.origin.Namespace, rec.origin.Name)
+		opts.KeyPair = &pair
+	}
+	f, err := feed.Open(ctx, s.ds, s.feedOptions(n, opts))
+	if errors.Is(err, feed.ErrNotFound) {
+		// A crash without atomic batches: the index says so and the feed is not there.
+		return nil, fmt.Errorf("%w: its first record is missing", ErrUnknownFeed)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open feed %s: %w", dk.Short(), err)
+	}
+	return f, nil
+}
+
+func (s *shared) feedOptions(n uint32, opts feed.Options) feed.Options {
+	opts.Prefix = numberPrefix(n)
+	opts.NoSync = s.opts.NoSync
+	opts.Space = s.space
+	opts.Logger = s.opts.Logger
+	return opts
+}
+
+// create makes the feed of want and makes it known.
+//
+// With atomic batches both happen in one. Without, the feed comes first: until the single put of its
+// number under its discovery key it does not exist, and a crash before leaves records under a number
+// that is never used again.
+func (s *Store) create(ctx context.Context, want *record, opts feed.Options) (*feed.Feed, error) {
+	dk := want.key.DiscoveryKey()
+	n, err := s.takeNumber(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("create feed %s: %w", dk.Short(), err)
+	}
+	opts.Key = &want.key
+	opts = s.feedOptions(n, opts)
+	if s.atomic {
+		opts.Also = func(ctx context.Context, b datastore.Batch) error { return s.index.put(ctx, b, n, want) }
+	}
+	f, err := feed.Create(ctx, s.ds, opts)
+	if err == nil && !s.atomic {
+		err = s.makeKnown(ctx, n, want)
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create feed %s: %w", dk.Short(), err)
+	}
+	s.opts.Logger.Info("feed created", "feed", dk.Short(), "number", n)
+	return f, nil
+}
+
+// makeKnown writes the index entries of a feed whose own records are durable.
+func (s *shared) makeKnown(ctx context.Context, n uint32, r *record) error {
+	if err := s.index.put(ctx, s.ds, n, r); err != nil {
+		return err
+	}
+	return s.sync(ctx)
+}
+
+// takeNumber returns a feed number that was never returned before and never will be again, whatever
+// becomes of the feed: numbers are set aside, numberBlock at a time, before the first one is used.
+func (s *shared) takeNumber(ctx context.Context) (uint32, error) {
+	if err := take(ctx, s.numberTurn); err != nil {
+		return 0, err
+	}
+	defer func() { <-s.numberTurn }()
+	if s.next == s.end {
+		end := s.next + numberBlock
+		if end > 1<<32 {
+			return 0, errors.New("corestore: all feed numbers are used up")
+		}
+		if err := s.ds.Put(ctx, nextKey, compact.AppendUint(nil, end)); err != nil {
+			return 0, err
+		}
+		// An atomic datastore keeps a prefix of the writes: whatever uses the number comes later.
+		if !s.atomic {
+			if err := s.sync(ctx); err != nil {
+				return 0, err
+			}
+		}
+		s.end = end
+	}
+	n := uint32(s.next)
+	s.next++
+	return n, nil
+}
+
+// adopt adds the secret and the names of want to the record of a feed that was stored before them,
+// such as one that was opened by key. The turn is held if want has names.
+func (s *shared) adopt(ctx context.Context, want *record) error {
+	if len(want.names) == 0 {
+		if err := take(ctx, s.turn); err != nil {
+			return err
+		}
+		defer func() { <-s.turn }()
+	}
+	n, rec, err := s.index.find(ctx, want.key.DiscoveryKey())
+	if err != nil {
+		return err
+	}
+	if rec == nil {
+		return ErrUnknownFeed
+	}
+	changed := false
+	if rec.kind == noSecret {
+		rec.kind, rec.origin = want.kind, want.origin
+		changed = true
+	}
+	for _, name := range want.names {
+		entry, ok, err := s.index.named(ctx, name)
+		if err != nil {
+			return err
+		}
+		if ok && entry == want.key.DiscoveryKey() && slices.Contains(rec.names, name) {
+			continue
+		}
+		rec.addName(name)
+		changed = true
+	}
+	if !changed {
+		return nil
+	}
+	return s.update(ctx, n, rec)
+}
+
+func (r *record) addName(name Name) {
+	if !slices.Contains(r.names, name) {
+		r.names = append(r.names, name)
+	}
+}
+
+// update rewrites the record of a stored feed, with its names. The turn is held.
+func (s *shared) update(ctx context.Context, n uint32, r *record) error {
+	if len(r.names) > maxNames {
+		return fmt.Errorf("%w: a feed has at most %d", ErrName, maxNames)
+	}
+	b, err := s.ds.Batch(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.index.put(ctx, b, n, r); err != nil {
+		return err
+	}
+	if err := b.Commit(ctx); err != nil {
+		return err
+	}
+	return s.sync(ctx)
+}

@@ -1,0 +1,21 @@
+package corestore
+
+import "errors"
+
+// Errors to test for with errors.Is.
+var (
+	// ErrUnknownFeed: no such feed is stored here.
+	ErrUnknownFeed = errors.New("corestore: unknown feed")
+	// ErrClosed: the store is closed.
+	ErrClosed = errors.New("corestore: closed")
+	// ErrReadOnly: the call would write, and the store was opened read-only.
+	ErrReadOnly = errors.New("corestore: read-only")
+	// ErrPrimaryKey: the primary key that was given is not the one of this store.
+	ErrPrimaryKey = errors.New("corestore: another primary key is stored")
+	// ErrName: the name is empty or longer than MaxNameBytes.
+	ErrName = errors.New("corestore: bad name")
+	// ErrNameTaken: the name belongs to another feed.
+	ErrNameTaken = errors.New("corestore: name is taken")
+	// ErrCorrupt: the store's own records contradict each other or cannot be read.
+	ErrCorrupt = errors.New("corestore: index is corrupt")
+)

@@ -1,0 +1,89 @@
+package corestore
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/p2pcore/p2pcore/feed"
+)
+
+// Named opens the feed called name in this namespace, or makes it. Its key pair is derived from the
+// primary key, so the session can append (not in a read-only store). A name that was given to a feed
+// with Alias opens that feed.
+//
+// The session is the caller's to close. The error is ErrName, ErrClosed, ErrUnknownFeed (not stored,
+// and the store is read-only), the datastore's, or wraps ctx's.
+func (s *Store) Named(ctx context.Context, name string) (*feed.Session, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	full := Name{Namespace: s.ns, Name: name}
+	dk, ok, err := s.index.named(ctx, full)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		session, err := s.openNamed(ctx, dk)
+		if !errors.Is(err, ErrUnknownFeed) {
+			return session, err
+		}
+		// Only a datastore without atomic batches leaves a name without a feed. The feed is made.
+	}
+	pair := s.KeyPair(name)
+	m := manifest(s.opts.ManifestVersion, pair.Public())
+	rec := &record{key: m.Key(), kind: derivedSecret, origin: full, names: []Name{full}}
+	return s.openOrCreate(ctx, rec, feed.Options{Manifest: m, KeyPair: &pair})
+}
+
+// Fresh makes a feed with a new random key pair, which the store remembers. The session can append.
+// The error is ErrClosed, ErrReadOnly, the datastore's, or wraps ctx's.
+func (s *Store) Fresh(ctx context.Context) (*feed.Session, error) {
+	return s.Paired(ctx, feed.NewKeyPair())
+}
+
+// Paired opens the feed that pair alone writes, or makes it; the store remembers the secret. The
+// errors are those of Fresh.
+func (s *Store) Paired(ctx context.Context, pair feed.KeyPair) (*feed.Session, error) {
+	leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	m := manifest(s.opts.ManifestVersion, pair.Public())
+	rec := &record{key: m.Key(), kind: storedSecret}
+	return s.openOrCreate(ctx, rec, feed.Options{Manifest: m, KeyPair: &pair})
+}
+
+// Keyed opens the feed of key, or makes an empty one that waits for peers and is remembered. The
+// session can append only if the store has the feed's secret. The error is ErrClosed, ErrUnknownFeed
+// (not stored, and the store is read-only), the datastore's, or wraps ctx's.
+func (s *Store) Keyed(ctx context.Context, key feed.Key) (*feed.Session, error) {
+	leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return s.openOrCreate(ctx, &record{key: key}, feed.Options{Key: &key})
+}
+
+// Resolve returns the feed of a discovery key if it is stored, opening it if need be. The feed stays
+// open until release is called, which may be done more than once and by any goroutine. It does not
+// count as active. The error is ErrUnknownFeed, ErrClosed, the datastore's, or wraps ctx's.
+func (s *Store) Resolve(ctx context.Context, dk feed.DiscoveryKey) (f *feed.Feed, release func(), err error) {
+	leave, err := s.enter()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer leave()
+	sl, err := s.acquire(ctx, dk, func(ctx context.Context) (*feed.Feed, error) { return s.openStored(ctx, dk, feed.Options{}) })
+	if err != nil {
+		return nil, nil, err
+	}
+	return sl.feed, sync.OnceFunc(func() { s.release(sl) }), nil
+}

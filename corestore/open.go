@@ -1,0 +1,175 @@
+package corestore
+
+import (
+	"context"
+	"errors"
+
+	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/internal/lifecycle"
+)
+
+// slot is one open feed, or one that is being opened or closed.
+type slot struct {
+	dk feed.DiscoveryKey
+
+	// All under shared.mu.
+	busy     chan struct{} // not nil while somebody opens or closes the feed; closed after that
+	feed     *feed.Feed    // nil while opening
+	refs     int           // sessions and releases
+	sessions int
+	idle     func() bool // stops the idle timer; nil if none runs
+	active   bool        // what the active callbacks were told last
+	telling  bool        // somebody is calling them
+}
+
+// acquire returns the slot of dk with one more reference. open is called by one caller at a time for
+// each feed, with nothing held, when the feed is not open; if it fails the next caller tries.
+func (s *shared) acquire(ctx context.Context, dk feed.DiscoveryKey, open func(context.Context) (*feed.Feed, error)) (*slot, error) {
+	for {
+		s.mu.Lock()
+		if s.closing {
+			s.mu.Unlock()
+			return nil, ErrClosed
+		}
+		sl := s.slots[dk]
+		if sl == nil {
+			sl = &slot{dk: dk, busy: make(chan struct{})}
+			s.slots[dk] = sl
+			s.mu.Unlock()
+			return s.fill(ctx, sl, open)
+		}
+		if busy := sl.busy; busy != nil {
+			s.mu.Unlock()
+			select {
+			case <-busy:
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		sl.refs++
+		if sl.idle != nil {
+			sl.idle()
+			sl.idle = nil
+		}
+		s.mu.Unlock()
+		return sl, nil
+	}
+}
+
+// fill opens the feed of a new slot and tells the open callbacks. Others wait for it meanwhile.
+func (s *shared) fill(ctx context.Context, sl *slot, open func(context.Context) (*feed.Feed, error)) (*slot, error) {
+	f, err := open(ctx)
+	if err == nil {
+		for _, fn := range s.openCallbacks() {
+			fn(f)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(sl.busy)
+	sl.busy = nil
+	if err != nil {
+		delete(s.slots, sl.dk)
+		return nil, err
+	}
+	sl.feed = f
+	sl.refs = 1
+	s.opts.Logger.Debug("feed opened", "feed", sl.dk.Short())
+	return sl, nil
+}
+
+// release gives one reference back. The last one starts the idle timer.
+func (s *shared) release(sl *slot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sl.refs--
+	if sl.refs > 0 || s.closing || s.slots[sl.dk] != sl || s.opts.IdleTimeout < 0 {
+		return
+	}
+	sl.idle = lifecycle.AfterFunc(&s.group, s.opts.IdleTimeout, func() { s.expire(sl) })
+}
+
+// expire closes a feed that nobody has used since its timer was started.
+func (s *shared) expire(sl *slot) {
+	s.mu.Lock()
+	// A timer that fires while acquire stops it finds a reference, or another timer running.
+	if sl.refs > 0 || sl.idle == nil || sl.busy != nil || s.slots[sl.dk] != sl {
+		s.mu.Unlock()
+		return
+	}
+	sl.idle()
+	sl.idle = nil
+	sl.busy = make(chan struct{})
+	s.mu.Unlock()
+
+	err := sl.feed.Close()
+
+	s.mu.Lock()
+	delete(s.slots, sl.dk)
+	close(sl.busy)
+	s.mu.Unlock()
+	if err != nil {
+		s.opts.Logger.Error("closing an idle feed failed", "feed", sl.dk.Short(), "err", err)
+		return
+	}
+	s.opts.Logger.Debug("idle feed closed", "feed", sl.dk.Short())
+}
+
+// closeFeeds closes what is open. The group has ended: nobody opens or closes feeds any more, except
+// another Close, which finds nothing left.
+func (s *shared) closeFeeds() error {
+	s.mu.Lock()
+	slots := s.slots
+	s.slots = nil
+	s.mu.Unlock()
+	var errs []error
+	for _, sl := range slots {
+		errs = append(errs, sl.feed.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// session hands the slot's feed out. It takes over the caller's reference, also when it fails.
+func (s *Store) session(sl *slot, opts feed.SessionOptions) (*feed.Session, error) {
+	var session *feed.Session
+	// The hook may run before session is set only when the store closes; its entry is then gone
+	// with the handle.
+	opts.OnClose = func() {
+		s.handleMu.Lock()
+		delete(s.sessions, session)
+		s.handleMu.Unlock()
+		s.sessionEnds(sl)
+	}
+	opts.ReadOnly = opts.ReadOnly || s.opts.ReadOnly
+	s.mu.Lock()
+	sl.sessions++
+	s.mu.Unlock()
+
+	s.handleMu.Lock()
+	var err error
+	if s.closed {
+		err = ErrClosed
+	} else if session, err = sl.feed.Session(opts); err == nil {
+		if s.sessions == nil {
+			s.sessions = make(map[*feed.Session]struct{})
+		}
+		s.sessions[session] = struct{}{}
+	}
+	s.handleMu.Unlock()
+	if err != nil {
+		s.sessionEnds(sl)
+		return nil, err
+	}
+	s.tell(sl)
+	return session, nil
+}
+
+// sessionEnds undoes what session counted.
+func (s *shared) sessionEnds(sl *slot) {
+	s.mu.Lock()
+	sl.sessions--
+	s.mu.Unlock()
+	s.tell(sl)
+	s.release(sl)
+}
