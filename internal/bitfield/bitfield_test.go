@@ -281,7 +281,7 @@ func FuzzBitfield(f *testing.F) {
 		f.Add(randomProgram(rand.New(rand.NewPCG(seed, 2)), 120).data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p := &program{data: data[:min(len(data), 200)]}
+		p := &program{data: data[:min(len(data), 64)]}
 		p.run(t)
 	})
 }

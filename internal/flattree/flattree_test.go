@@ -158,7 +158,7 @@ func FuzzIndex(f *testing.F) {
 			t.Errorf("%d is no child of %d", i, i.Parent())
 		}
 		start, end := i.Blocks()
-		if !i.IsRoot(end) || i.IsRoot(start) || end-start != i.Leaves() {
+		if i.IsRoot(end) != i.IsLeft() || i.IsRoot(start) || end-start != i.Leaves() {
 			t.Errorf("%d: blocks [%d,%d)", i, start, end)
 		}
 		length, next := a>>2, uint64(0)
