@@ -1,0 +1,192 @@
+package merkle
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/p2pcore/p2pcore/internal/flattree"
+)
+
+// Reorg searches for the last block that two forks of a feed have in common: the stored one, and a
+// newer one that is known by a signed head and, step by step, by its nodes (formats.md 11.5). It
+// writes nothing. Every step compares nodes of the new fork with the stored ones, which must not change
+// in between. It is not safe for concurrent use.
+type Reorg struct {
+	base      Head
+	tree      *Tree
+	signature []byte
+	nodes     []Node
+	index     map[flattree.Index]int // position in nodes
+
+	ancestors uint64
+	diff      flattree.Index // the smallest node known to differ, if not same
+	hash      Hash           // of diff in the new fork
+	same      bool
+}
+
+// Want is the next step of a Reorg: a hash request for the leaf of any block of the range that the
+// remote has, with this number of Nodes.
+type Want struct {
+	Range
+	Nodes uint64
+}
+
+// NewReorg verifies the proof of another fork's head, an upgrade from length 0, and compares the roots.
+// The fork must be greater than the own one, else the error is ErrStaleFork; the other errors are those
+// of Batch.Verify, where the signature is always checked. The prologue of t counts for the new fork.
+// r reads the nodes stored for t.
+func (t *Tree) NewReorg(ctx context.Context, r NodeReader, p *Proof, s SigVerifier) (*Reorg, error) {
+	if p.Fork <= t.head.Fork {
+		return nil, fmt.Errorf("%w: %d, not past %d", ErrStaleFork, p.Fork, t.head.Fork)
+	}
+	if p.Upgrade == nil || p.Upgrade.Start != 0 {
+		return nil, fmt.Errorf("%w: no upgrade from length 0", ErrInvalidOperation)
+	}
+	b := newTree(p.Fork, nil, 0, 0, t.prologue).NewBatch()
+	if err := b.Verify(ctx, noNodes{}, p, s); err != nil {
+		return nil, err
+	}
+	g := &Reorg{
+		base:      t.head,
+		tree:      b.Tree(),
+		signature: b.Signature(),
+		index:     make(map[flattree.Index]int),
+	}
+	g.add(b.Nodes())
+	return g, g.compareRoots(ctx, r)
+}
+
+// noNodes is the store of a reader that knows nothing.
+type noNodes struct{}
+
+func (noNodes) ReadNodes(_ context.Context, _ []flattree.Index, dst []Node) error {
+	clear(dst)
+	return nil
+}
+
+// Base returns the head that the stored nodes belong to. When it has changed, the search starts over.
+func (g *Reorg) Base() Head { return g.base }
+
+// Tree returns the tree of the new fork. Its head is verified.
+func (g *Reorg) Tree() *Tree { return g.tree }
+
+// Signature returns the signature of the new head.
+func (g *Reorg) Signature() []byte { return g.signature }
+
+// Nodes returns the verified nodes of the new fork, to be stored with it. The slice is the Reorg's.
+func (g *Reorg) Nodes() []Node { return g.nodes }
+
+// Ancestors returns how many blocks both forks are known to have in common, for now. It never
+// exceeds the length of either.
+func (g *Reorg) Ancestors() uint64 { return min(g.ancestors, g.base.Length) }
+
+// Diff returns the smallest node that is known to differ. There is none if all roots are stored.
+func (g *Reorg) Diff() (at flattree.Index, ok bool) { return g.diff, !g.same }
+
+// Want returns the next request. There is none when the search has finished: Ancestors is final.
+func (g *Reorg) Want() (w Want, ok bool) {
+	if g.same || g.diff.Depth() == 0 {
+		return Want{}, false
+	}
+	start, end := g.diff.Blocks()
+	if end = min(end, g.base.Length); start >= end {
+		return Want{}, false
+	}
+	return Want{Range: Range{start, end}, Nodes: uint64(g.diff.Depth())}, true
+}
+
+// Verify takes the answer to Want, or any proof with a block or hash part of the new fork, and goes on
+// with the search. The errors are ErrStaleFork; ErrInvalidChecksum if the proof does not lead to the
+// node that differs, also when the search has gone on since it was asked for; ErrInvalidOperation; any
+// other comes from r. The Reorg is then as before.
+func (g *Reorg) Verify(ctx context.Context, r NodeReader, p *Proof) error {
+	if p.Fork != g.tree.head.Fork {
+		return fmt.Errorf("%w: %d, not %d", ErrStaleFork, p.Fork, g.tree.head.Fork)
+	}
+	found, root, ok, claimed, err := recompute(nil, p)
+	if err != nil {
+		return err
+	}
+	if !ok || claimed || g.same || root.Index != g.diff || root.Hash != g.hash {
+		return fmt.Errorf("%w: node %d, not that at %d", ErrInvalidChecksum, root.Index, g.diff)
+	}
+	nodes := len(g.nodes)
+	g.add(found)
+	diff, hash, err := g.descend(ctx, r, g.diff, g.hash)
+	if err != nil {
+		for _, n := range g.nodes[nodes:] {
+			delete(g.index, n.Index)
+		}
+		g.nodes = g.nodes[:nodes]
+		return err
+	}
+	g.setDiff(diff, hash)
+	return nil
+}
+
+// add keeps nodes of the new fork, each once.
+func (g *Reorg) add(nodes []Node) {
+	for _, n := range nodes {
+		if _, ok := g.index[n.Index]; !ok {
+			g.index[n.Index] = len(g.nodes)
+			g.nodes = append(g.nodes, n)
+		}
+	}
+}
+
+func (g *Reorg) compareRoots(ctx context.Context, r NodeReader) error {
+	roots := g.tree.roots
+	at := make([]flattree.Index, len(roots))
+	for i := range roots {
+		at[i] = roots[i].Index
+	}
+	stored := make([]Node, len(roots))
+	if err := readNodes(ctx, r, at, stored); err != nil {
+		return err
+	}
+	for i, root := range roots {
+		if g.stands(stored[i], root) {
+			continue
+		}
+		diff, hash, err := g.descend(ctx, r, root.Index, root.Hash)
+		if err != nil {
+			return err
+		}
+		g.setDiff(diff, hash)
+		return nil
+	}
+	g.same, g.ancestors = true, g.tree.head.Length
+	return nil
+}
+
+// stands reports whether a node of the new fork is the stored one.
+func (g *Reorg) stands(stored, n Node) bool { return !stored.Missing() && stored.Hash == n.Hash }
+
+// descend goes down from a node that differs, as far as the nodes of the new fork are known.
+func (g *Reorg) descend(ctx context.Context, r NodeReader, at flattree.Index, hash Hash) (flattree.Index, Hash, error) {
+	for {
+		leftAt, rightAt, ok := at.Children()
+		if !ok {
+			return at, hash, nil
+		}
+		left, okLeft := g.index[leftAt]
+		right, okRight := g.index[rightAt]
+		if !okLeft || !okRight {
+			return at, hash, nil
+		}
+		ask, stored := [1]flattree.Index{leftAt}, [1]Node{}
+		if err := readNodes(ctx, r, ask[:], stored[:]); err != nil {
+			return at, hash, err
+		}
+		next := right
+		if !g.stands(stored[0], g.nodes[left]) {
+			next = left
+		}
+		at, hash = g.nodes[next].Index, g.nodes[next].Hash
+	}
+}
+
+func (g *Reorg) setDiff(at flattree.Index, hash Hash) {
+	g.diff, g.hash = at, hash
+	g.ancestors, _ = at.Blocks()
+}
