@@ -22,22 +22,18 @@ var z32 = base32.NewEncoding("ybndrfg8ejkmcpqxot1uwisza345h769").WithPadding(bas
 
 const z32KeyLen, hexKeyLen = 52, 64
 
-// linkSchemes are cut off a key with everything from the next slash on. JavaScript's programs know
-// the first; "hyper://" is what links of older ones begin with.
-var linkSchemes = []string{"pear://", "hyper://"}
+// linkScheme is cut off a key, with everything from the next slash on.
+const linkScheme = "pear://"
 
 // ParseKey reads a key: 52 characters of z-base-32 (lower case), 64 of hexadecimal (either case),
-// or a link pear://KEY/… or hyper://KEY/…. The error is ErrMalformedKey.
+// or a link pear://KEY/…. The error is ErrMalformedKey.
 //
 // The four spare bits of the last z-base-32 character are not checked, as in JavaScript: compare
 // keys, not strings.
 func ParseKey(s string) (Key, error) {
 	text := s
-	for _, scheme := range linkSchemes {
-		if rest, ok := strings.CutPrefix(s, scheme); ok {
-			text, _, _ = strings.Cut(rest, "/")
-			break
-		}
+	if rest, ok := strings.CutPrefix(s, linkScheme); ok {
+		text, _, _ = strings.Cut(rest, "/")
 	}
 	var k Key
 	switch len(text) {

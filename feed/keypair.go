@@ -3,6 +3,9 @@ package feed
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
 )
 
 // KeyPair signs heads. The zero value holds no key. It has no String: it is a secret.
@@ -44,8 +47,8 @@ func (k KeyPair) Sign(message []byte) []byte {
 	return ed25519.Sign(k.secret, message)
 }
 
-// GoString keeps the secret out of %#v.
-func (k KeyPair) GoString() string { return "feed.KeyPair{…}" }
+// Format keeps the secret out of every verb of fmt.
+func (k KeyPair) Format(s fmt.State, _ rune) { io.WriteString(s, "feed.KeyPair{…}") }
 
-// Format keeps the secret out of every verb.
-func (k KeyPair) LogValue() string { return "feed.KeyPair{…}" }
+// LogValue keeps the secret out of logs.
+func (k KeyPair) LogValue() slog.Value { return slog.StringValue("feed.KeyPair{…}") }

@@ -28,8 +28,16 @@ const (
 	// maxDamages bounds the list that Check returns; more would not be read by anybody.
 	maxDamages = 100
 
-	// defaultCacheNodePages is the number of node pages (2.6 KB each) that a feed keeps in memory:
-	// one path from a leaf to the root of the largest tree is nine pages (6 levels each), two paths
-	// for a reader and a writer at different ends, and some spare.
-	defaultCacheNodePages = 32
+	// maxLength bounds the blocks of a feed: block numbers have 12 hexadecimal digits in keys. At a
+	// million blocks per second it takes nine years to get there.
+	maxLength = 1 << 48
+
+	// defaultCacheNodePages is the number of node pages (5 KB each) that a feed keeps in memory. One
+	// path from a leaf to the root of a feed of 2^28 blocks is four pages; this is a writer and a
+	// few readers at different places, and bounds 10,000 busy feeds to 800 MB.
+	defaultCacheNodePages = 16
+
+	// minCacheNodePages is one path of the largest usual feed: with less, each step of a sequential
+	// read would go to the datastore.
+	minCacheNodePages = 4
 )

@@ -1,0 +1,407 @@
+package feed
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+
+	datastore "github.com/ipfs/go-datastore"
+
+	"github.com/p2pcore/p2pcore/internal/bitfield"
+	"github.com/p2pcore/p2pcore/internal/lifecycle"
+	"github.com/p2pcore/p2pcore/internal/merkle"
+)
+
+// Options of Open and Create.
+type Options struct {
+	// Prefix is where in the datastore the feed lives, such as "/0000002a": a clean datastore key,
+	// of which no other key in use is a part. The feed touches nothing outside it.
+	Prefix string
+
+	// What is known of the feed's identity. They must agree with each other and with what is
+	// stored, else ErrKeyMismatch. Create needs at least one: from KeyPair alone follows the default
+	// manifest, from Manifest the key; a feed of a Key alone learns its manifest from a peer. Create
+	// stores the key pair; a pair given to Open is used and not stored.
+	Key      *Key
+	Manifest *Manifest
+	KeyPair  *KeyPair
+
+	// Also puts what is to commit together with the feed's first record (Create only).
+	Also func(ctx context.Context, b datastore.Batch) error
+
+	// NoSync returns from Append before the blocks are on stable storage. After a power failure the
+	// feed may have forgotten blocks that peers have seen; appending then makes a fork that they
+	// refuse, for good. Only for feeds that can be thrown away.
+	NoSync bool
+
+	// Space is asked before anything is stored; an error, which wraps ErrNoSpace, refuses it.
+	// nil: the datastore's FreeSpace is asked if it has one.
+	Space func() error
+
+	// CacheNodePages bounds the node pages of 5 KB in memory, at least 4. 0: 16.
+	CacheNodePages int
+
+	Logger *slog.Logger // nil: silent
+}
+
+func (o *Options) normalize() error {
+	if k := datastore.NewKey(o.Prefix); o.Prefix == "" || k.String() != o.Prefix || o.Prefix == "/" {
+		return fmt.Errorf("feed: option Prefix: %q is no clean key", o.Prefix)
+	}
+	if o.CacheNodePages == 0 {
+		o.CacheNodePages = defaultCacheNodePages
+	}
+	o.CacheNodePages = max(o.CacheNodePages, minCacheNodePages)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Feed is one signed, append-only log of blocks. It is opened once per datastore and used through
+// sessions by applications, and directly by replication. All methods are safe for concurrent use.
+//
+// It starts no goroutine. Close it when no session is left.
+type Feed struct {
+	// set in Open
+	key     Key
+	dk      DiscoveryKey
+	storage *storage
+	space   func() error
+	log     *slog.Logger
+	ops     lifecycle.Group // whoever touches the datastore
+	turn    chan struct{}   // held for a whole append or apply; capacity 1
+
+	// under mu; written only by who has the turn as well, except closed, source and the two sets
+	mu       sync.RWMutex
+	tree     *merkle.Tree
+	head     *headRecord // as stored; replaced, never changed
+	bits     bitfield.Bitfield
+	local    uint64      // number of bits
+	auth     *authRecord // as stored; replaced, never changed
+	who      *authority  // nil: manifest not known
+	pair     KeyPair     // may be zero
+	closed   bool
+	source   Source
+	subs     map[*Subscription]struct{}
+	sessions map[*Session]struct{}
+}
+
+// Open opens the feed stored under opts.Prefix. ctx bounds the opening only.
+//
+// The error is ErrNotFound if nothing is stored there, ErrKeyMismatch if opts describe another feed,
+// ErrCorrupt if what is stored makes no sense, or the datastore's.
+func Open(ctx context.Context, ds datastore.Batching, opts Options) (*Feed, error) {
+	if err := opts.normalize(); err != nil {
+		return nil, err
+	}
+	s := newStorage(ds, &opts)
+	auth, head, bits, err := s.load(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	if auth == nil {
+		return nil, fmt.Errorf("open %s: %w", opts.Prefix, ErrNotFound)
+	}
+	known, err := opts.identity(auth)
+	if err != nil {
+		return nil, err
+	}
+	f, err := newFeed(s, &opts, known, head)
+	if err != nil {
+		return nil, err
+	}
+	f.bits = *bits
+	f.local = f.bits.Count(0, head.length)
+	if auth.manifest == nil && known.manifest != nil {
+		// The manifest is not lost: it is stored with the next commit, and given again until then.
+		f.auth = known
+	}
+	return f, nil
+}
+
+// Create makes a new feed under opts.Prefix, durable when it returns. The error is ErrExists if there
+// is one, ErrKeyMismatch if the parts of the identity do not agree, ErrInvalidManifest, ErrNoSpace, or
+// the datastore's.
+func Create(ctx context.Context, ds datastore.Batching, opts Options) (*Feed, error) {
+	if err := opts.normalize(); err != nil {
+		return nil, err
+	}
+	known, err := opts.identity(nil)
+	if err != nil {
+		return nil, err
+	}
+	s := newStorage(ds, &opts)
+	if b, err := s.get(ctx, s.authKey()); err != nil {
+		return nil, err
+	} else if b != nil {
+		return nil, fmt.Errorf("create %s: %w", opts.Prefix, ErrExists)
+	}
+	head := &headRecord{generations: []generation{{}}}
+	f, err := newFeed(s, &opts, known, head)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.checkSpace(0); err != nil {
+		return nil, err
+	}
+	c := &commit{base: head, head: head, bits: &f.bits, auth: known, durable: true, also: opts.Also}
+	if err := s.write(ctx, c); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func newFeed(s *storage, opts *Options, auth *authRecord, head *headRecord) (*Feed, error) {
+	f := &Feed{
+		key:      auth.key,
+		dk:       auth.key.DiscoveryKey(),
+		storage:  s,
+		space:    opts.Space,
+		turn:     make(chan struct{}, 1),
+		head:     head,
+		auth:     auth,
+		pair:     auth.pair,
+		subs:     make(map[*Subscription]struct{}),
+		sessions: make(map[*Session]struct{}),
+	}
+	f.log = opts.Logger.With("feed", f.dk.Short())
+	if opts.KeyPair != nil {
+		f.pair = *opts.KeyPair
+	}
+	var err error
+	if f.tree, err = merkle.NewTree(head.fork, head.roots); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if auth.manifest != nil {
+		if f.who, err = newAuthority(auth.key, auth.manifest); err != nil {
+			return nil, err
+		}
+		f.tree = f.tree.WithPrologue(f.who.prologue())
+	}
+	return f, nil
+}
+
+// identity joins what the options say with what is stored (nil: nothing).
+func (o *Options) identity(stored *authRecord) (*authRecord, error) {
+	known := &authRecord{}
+	if stored != nil {
+		*known = *stored
+	}
+	manifest := o.Manifest
+	switch {
+	case manifest != nil:
+		var err error
+		if manifest, err = ParseManifest(manifest.Append(nil)); err != nil { // a copy, and in bounds
+			return nil, err
+		}
+	case o.KeyPair != nil && stored == nil:
+		manifest = DefaultManifest(o.KeyPair.Public())
+	}
+	if stored == nil {
+		switch {
+		case o.Key != nil:
+			known.key = *o.Key
+		case manifest != nil:
+			known.key = manifest.Key()
+		default:
+			return nil, fmt.Errorf("%w: no key, manifest or key pair given", ErrKeyMismatch)
+		}
+		if o.KeyPair != nil {
+			known.pair = *o.KeyPair
+		}
+	} else if o.Key != nil && *o.Key != known.key {
+		return nil, fmt.Errorf("%w: another feed is stored here", ErrKeyMismatch)
+	}
+	if manifest != nil {
+		if !manifest.belongs(known.key) {
+			return nil, fmt.Errorf("%w: manifest hashes to another key", ErrKeyMismatch)
+		}
+		known.manifest = manifest
+	}
+	if o.KeyPair != nil && known.manifest != nil && !known.manifest.signedBy(o.KeyPair.Public()) {
+		return nil, fmt.Errorf("%w: key pair is of no signer", ErrKeyMismatch)
+	}
+	return known, nil
+}
+
+// Key returns the feed's key.
+func (f *Feed) Key() Key { return f.key }
+
+// DiscoveryKey returns the name under which the feed is looked for.
+func (f *Feed) DiscoveryKey() DiscoveryKey { return f.dk }
+
+// Info returns the state at this moment, from memory.
+func (f *Feed) Info() Info {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.infoLocked()
+}
+
+func (f *Feed) infoLocked() Info {
+	return Info{
+		Key:              f.key,
+		Head:             f.tree.Head(),
+		ContiguousLength: f.head.contiguous,
+		LocalBlocks:      f.local,
+		Writable:         f.writableLocked(f.pair),
+		HasManifest:      f.who != nil,
+		Compat:           f.who != nil && f.who.compat,
+		Frozen:           f.auth.frozen,
+	}
+}
+
+func (f *Feed) writableLocked(pair KeyPair) bool {
+	return !pair.IsZero() && f.who != nil && f.who.soleSigner(pair.Public())
+}
+
+// Manifest returns the manifest, or nil if it is not known. It must not be changed.
+func (f *Feed) Manifest() *Manifest {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.who == nil {
+		return nil
+	}
+	return f.who.manifest
+}
+
+// ManifestBytes returns the encoded manifest as peers get it: nil if it is not known, or if the feed
+// is a compat one, whose manifest never travels.
+func (f *Feed) ManifestBytes() []byte {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.who == nil || f.who.compat {
+		return nil
+	}
+	return f.who.manifest.Append(nil)
+}
+
+// Has reports whether all blocks of r are stored. It is true for an empty range.
+func (f *Feed) Has(r Range) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.bits.HasRange(r.Start, r.End)
+}
+
+// Ranges yields the maximal stored ranges within r, in order, as they were when the iteration began.
+func (f *Feed) Ranges(r Range) iter.Seq[Range] {
+	return func(yield func(Range) bool) {
+		// The lock is not held while the caller works. Bits only get more between two steps, but for
+		// a truncation, after which a stale range does no harm.
+		for at := r.Start; at < r.End; {
+			next, ok := f.nextRange(Range{at, r.End})
+			if !ok || !yield(next) {
+				return
+			}
+			at = next.End + 1
+		}
+	}
+}
+
+func (f *Feed) nextRange(r Range) (Range, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	start, ok := f.bits.FirstSet(r.Start)
+	if !ok || start >= r.End {
+		return Range{}, false
+	}
+	return Range{start, min(f.bits.FirstUnset(start), r.End)}, true
+}
+
+// FirstMissing returns the first index from start on whose block is not stored; it may lie past the
+// end.
+func (f *Feed) FirstMissing(start uint64) uint64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.bits.FirstUnset(start)
+}
+
+// SetSource says who brings missing blocks; nil for nobody. Calls in flight keep the one they have.
+func (f *Feed) SetSource(s Source) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.source = s
+}
+
+// Source returns who brings missing blocks, or nil.
+func (f *Feed) Source() Source {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.source
+}
+
+// DiskBytes returns how many bytes of keys and values are stored for the feed. It reads every key.
+func (f *Feed) DiskBytes(ctx context.Context) (uint64, error) {
+	_, leave, ok := f.ops.Enter()
+	defer leave()
+	if !ok {
+		return 0, ErrClosed
+	}
+	return f.storage.diskBytes(ctx)
+}
+
+// Close ends the feed: what waits returns ErrClosed, what runs is waited for, and what was stored
+// without a sync is synced. After it nothing touches the datastore. It may be called twice.
+func (f *Feed) Close() error {
+	f.mu.Lock()
+	first := !f.closed
+	f.closed = true
+	subs, sessions := f.subs, f.sessions
+	f.subs, f.sessions = nil, nil
+	f.mu.Unlock()
+	for s := range sessions {
+		s.end()
+	}
+	for s := range subs {
+		s.end()
+	}
+	f.ops.Close()
+	if first && f.storage.unsynced && !f.storage.noSync {
+		if err := f.storage.sync(context.Background(), true); err != nil {
+			return fmt.Errorf("feed: close: %w", err)
+		}
+	}
+	return nil
+}
+
+// takeTurn waits for the turn. The caller gives it back with the function returned.
+func (f *Feed) takeTurn(ctx context.Context) (giveBack func(), err error) {
+	select {
+	case f.turn <- struct{}{}:
+		return func() { <-f.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// checkSpace refuses to store n more bytes if there is no room for them.
+func (f *Feed) checkSpace(n uint64) error {
+	if f.space != nil {
+		return f.space()
+	}
+	d, ok := f.storage.ds.(FreeSpacer)
+	if !ok {
+		return nil
+	}
+	free, err := d.FreeSpace()
+	if err != nil {
+		return fmt.Errorf("feed: free space: %w", err)
+	}
+	if free < n {
+		return fmt.Errorf("%w: %d bytes are free, %d needed", ErrNoSpace, free, n)
+	}
+	return nil
+}
+
+// view returns a reader of nodes as they are now, and the state it belongs to.
+func (f *Feed) view() (view, *merkle.Tree) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.viewLocked(), f.tree
+}
+
+func (f *Feed) viewLocked() view {
+	return view{s: f.storage, length: f.head.length, roots: f.head.roots, generations: f.head.generations}
+}

@@ -1,0 +1,310 @@
+package feed
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	datastore "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+
+	"github.com/p2pcore/p2pcore/internal/bitfield"
+	"github.com/p2pcore/p2pcore/internal/flattree"
+)
+
+// This file is the only one of the package that knows datastore keys. All keys of a feed are its
+// prefix ("/" and 8 hex digits in a corestore), "/", one letter of kind, and hex digits:
+//
+//	/a000000000000            auth: key, manifest, key pair, frozen       authRecord
+//	/h000000000000            head: lengths, roots, signature             headRecord
+//	/i000000000000            which bit pages are stored                  appendPageList
+//	/mPPPPPPPPPPPP            bit page P: 32,768 bits, trailing zeros cut
+//	/bGGGGGGGGIIIIIIIIIIII    block I, written in generation G
+//	/nGGGGGGGGLPPPPPPPPPPP    node page P of level L, of generation G     nodePage
+//
+// Blocks and node pages carry the number of a generation; the head record says from which block on
+// which generation counts. So a truncation can leave the old records to whoever still reads them.
+//
+// The blocks below the contiguous length of the head record are stored; bit pages say which of the
+// others are. A bit page is stored only while it holds a bit past the contiguous length.
+//
+// What lies beyond the head is ignored when the feed is opened: bits, and nodes whose blocks are not
+// all below the length. The roots are in the head record, so no crash separates them from it.
+
+// Optional abilities of a datastore.
+type (
+	// AtomicBatcher says that a batch is all or nothing, and that a crash keeps a prefix of the
+	// batches in the order of their commits.
+	AtomicBatcher interface{ AtomicBatch() bool }
+	// FreeSpacer tells how many bytes may still be stored.
+	FreeSpacer interface {
+		FreeSpace() (uint64, error)
+	}
+	// RangeDeleter deletes all keys of [start, end) at once.
+	RangeDeleter interface {
+		DeleteRange(ctx context.Context, start, end string) error
+	}
+	// Compacter gives back the space of deleted keys in [start, end).
+	Compacter interface {
+		Compact(ctx context.Context, start, end string) error
+	}
+)
+
+// storage reads and writes the records of one feed. Reading is safe for concurrent use, writing is
+// for whoever has the feed's turn.
+type storage struct {
+	// set once
+	ds     datastore.Batching
+	prefix string
+	atomic bool // the first mode of the crash rule
+	noSync bool
+	pages  pageCache
+
+	// owned by the turn
+	bitPages []uint64 // sorted numbers of the stored bit pages
+	unsynced bool     // something was committed and not synced yet
+	unsure   bool     // the last commit failed half way: what is stored may be newer than the state
+	suspect  []pageID // node pages of that commit
+}
+
+func newStorage(ds datastore.Batching, opts *Options) *storage {
+	s := &storage{ds: ds, prefix: opts.Prefix, noSync: opts.NoSync}
+	if a, ok := ds.(AtomicBatcher); ok {
+		s.atomic = a.AtomicBatch()
+	}
+	s.pages.limit = opts.CacheNodePages
+	return s
+}
+
+const zeros = "000000000000"
+
+func (s *storage) authKey() datastore.Key    { return datastore.RawKey(s.prefix + "/a" + zeros) }
+func (s *storage) headKey() datastore.Key    { return datastore.RawKey(s.prefix + "/h" + zeros) }
+func (s *storage) bitListKey() datastore.Key { return datastore.RawKey(s.prefix + "/i" + zeros) }
+
+func (s *storage) bitPageKey(page uint64) datastore.Key {
+	b := make([]byte, 0, 64)
+	b = append(append(b, s.prefix...), "/m"...)
+	return datastore.RawKey(string(appendHex(b, page, 12)))
+}
+
+func (s *storage) blockKey(g uint32, index uint64) datastore.Key {
+	return datastore.RawKey(string(s.appendBlockKey(make([]byte, 0, 64), g, index)))
+}
+
+func (s *storage) appendBlockKey(b []byte, g uint32, index uint64) []byte {
+	b = append(append(b, s.prefix...), "/b"...)
+	return appendHex(appendHex(b, uint64(g), 8), index, 12)
+}
+
+func (s *storage) nodePageKey(g uint32, id pageID) datastore.Key {
+	b := append(append(make([]byte, 0, 64), s.prefix...), "/n"...)
+	return datastore.RawKey(string(appendHex(appendHex(b, uint64(g), 8), uint64(id), 12)))
+}
+
+// appendHex appends the lowest digits of v.
+func appendHex(b []byte, v uint64, digits int) []byte {
+	for shift := (digits - 1) * 4; shift >= 0; shift -= 4 {
+		b = append(b, "0123456789abcdef"[v>>shift&15])
+	}
+	return b
+}
+
+// get reads a record; nil if there is none.
+func (s *storage) get(ctx context.Context, key datastore.Key) ([]byte, error) {
+	b, err := s.ds.Get(ctx, key)
+	if errors.Is(err, datastore.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("feed: read %s: %w", key, err)
+	}
+	if b == nil {
+		b = []byte{}
+	}
+	return b, nil
+}
+
+// generations of a feed, by first block.
+type generations []generation
+
+// of returns the generation of a block.
+func (g generations) of(block uint64) uint32 {
+	i := len(g) - 1
+	for g[i].start > block {
+		i--
+	}
+	return g[i].number
+}
+
+// ofPage returns the generation of a node page: that of the last block below it.
+func (g generations) ofPage(id pageID) uint32 {
+	_, end := id.blocks()
+	return g.of(end - 1)
+}
+
+// block reads a block; nil if it is not stored.
+func (s *storage) block(ctx context.Context, g generations, index uint64) ([]byte, error) {
+	return s.get(ctx, s.blockKey(g.of(index), index))
+}
+
+// loadPage returns a node page without the nodes beyond the stored head, from the cache or the
+// datastore; an empty page if none is stored.
+func (s *storage) loadPage(ctx context.Context, g generations, id pageID) (*nodePage, error) {
+	p, length, epoch := s.pages.get(id)
+	if p != nil {
+		return p, nil
+	}
+	b, err := s.get(ctx, s.nodePageKey(g.ofPage(id), id))
+	if err != nil {
+		return nil, err
+	}
+	p = new(nodePage)
+	if b != nil {
+		if p, err = parseNodePage(b); err != nil {
+			return nil, fmt.Errorf("page %x: %w", uint64(id), err)
+		}
+		p.truncate(id, length)
+	}
+	s.pages.offer(id, p, epoch)
+	return p, nil
+}
+
+// view reads nodes as one state of the feed has them. It is a merkle.NodeReader.
+type view struct {
+	s           *storage
+	length      uint64
+	roots       []Node
+	generations generations
+}
+
+// ReadNodes implements merkle.NodeReader.
+func (v view) ReadNodes(ctx context.Context, at []flattree.Index, dst []Node) error {
+	var last pageID
+	var page *nodePage
+	for i, index := range at {
+		dst[i] = Node{Index: index}
+		if uint64(index) >= 2*maxLength {
+			continue
+		}
+		if _, end := index.Blocks(); end > v.length {
+			continue
+		}
+		if index.IsRoot(v.length) {
+			r := slices.IndexFunc(v.roots, func(n Node) bool { return n.Index == index })
+			dst[i] = v.roots[r]
+			continue
+		}
+		id, slot := locate(index)
+		if page == nil || id != last {
+			var err error
+			if page, err = v.s.loadPage(ctx, v.generations, id); err != nil {
+				return err
+			}
+			last = id
+		}
+		if page.has(slot) {
+			dst[i].Size, dst[i].Hash = page.size[slot], page.hash[slot]
+		}
+	}
+	return nil
+}
+
+// load reads what a feed needs in memory. It returns nil records if nothing is stored.
+func (s *storage) load(ctx context.Context) (*authRecord, *headRecord, *bitfield.Bitfield, error) {
+	b, err := s.get(ctx, s.authKey())
+	if b == nil || err != nil {
+		return nil, nil, nil, err
+	}
+	auth, err := parseAuthRecord(b)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if b, err = s.get(ctx, s.headKey()); err != nil {
+		return nil, nil, nil, err
+	}
+	if b == nil {
+		return nil, nil, nil, fmt.Errorf("%w: no head record", ErrCorrupt)
+	}
+	head, err := parseHeadRecord(b)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s.pages.length = head.length
+	bits, err := s.loadBits(ctx, head)
+	return auth, head, bits, err
+}
+
+func (s *storage) loadBits(ctx context.Context, head *headRecord) (*bitfield.Bitfield, error) {
+	bits := new(bitfield.Bitfield)
+	b, err := s.get(ctx, s.bitListKey())
+	if err != nil {
+		return nil, err
+	}
+	if b != nil {
+		if s.bitPages, err = parsePageList(b, head.length/bitfield.PageBits+1); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range s.bitPages {
+		if b, err = s.get(ctx, s.bitPageKey(p)); err != nil {
+			return nil, err
+		}
+		bits.SetPage(p, b)
+	}
+	if head.length < bitfield.MaxIndex {
+		bits.SetRange(head.length, bitfield.MaxIndex, false)
+	}
+	bits.SetRange(0, head.contiguous, true)
+	return bits, nil
+}
+
+// query calls fn for every record of the feed, in no particular order. value is nil if keysOnly.
+func (s *storage) query(ctx context.Context, keysOnly bool, fn func(key string, value []byte, size int) error) error {
+	results, err := s.ds.Query(ctx, query.Query{Prefix: s.prefix, KeysOnly: keysOnly, ReturnsSizes: true})
+	if err != nil {
+		return fmt.Errorf("feed: list records: %w", err)
+	}
+	defer results.Close()
+	for r := range results.Next() {
+		if r.Error != nil {
+			return fmt.Errorf("feed: list records: %w", r.Error)
+		}
+		if err := fn(r.Key, r.Value, r.Size); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// diskBytes sums up the sizes of the feed's records.
+func (s *storage) diskBytes(ctx context.Context) (total uint64, err error) {
+	err = s.query(ctx, true, func(key string, _ []byte, size int) error {
+		total += uint64(len(key) + size)
+		return nil
+	})
+	return total, err
+}
+
+// parseBlockKey returns generation and index of a block's key.
+func (s *storage) parseBlockKey(key string) (g uint32, index uint64, ok bool) {
+	const digits = 20
+	tail, found := strings.CutPrefix(key, s.prefix+"/b")
+	if !found || len(tail) != digits {
+		return 0, 0, false
+	}
+	b, err := hex.DecodeString(tail)
+	if err != nil {
+		return 0, 0, false
+	}
+	for _, c := range b[:4] {
+		g = g<<8 | uint32(c)
+	}
+	for _, c := range b[4:] {
+		index = index<<8 | uint64(c)
+	}
+	return g, index, true
+}
