@@ -126,8 +126,15 @@ func (s *Store) create(ctx context.Context, want *record, opts feed.Options) (*f
 	return f, nil
 }
 
-// makeKnown writes the index entries of a feed whose own records are durable.
+// makeKnown writes the index entries of a feed whose own records are durable. A datastore without
+// atomic batches may also lose the older of two writes, hence the sync between them.
 func (s *shared) makeKnown(ctx context.Context, n uint32, r *record) error {
+	if err := s.ds.Put(ctx, recordKey(n), r.append(nil)); err != nil {
+		return err
+	}
+	if err := s.sync(ctx); err != nil {
+		return err
+	}
 	if err := s.index.put(ctx, s.ds, n, r); err != nil {
 		return err
 	}
