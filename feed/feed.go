@@ -80,13 +80,16 @@ type Feed struct {
 	head     *headRecord // as stored; replaced, never changed
 	bits     bitfield.Bitfield
 	local    uint64      // number of bits
-	auth     *authRecord // as stored; replaced, never changed
+	auth     *authRecord // replaced, never changed
 	who      *authority  // nil: manifest not known
 	pair     KeyPair     // may be zero
 	closed   bool
 	source   Source
 	subs     map[*Subscription]struct{}
 	sessions map[*Session]struct{}
+
+	// owned by the turn
+	authDirty bool // auth has not been stored yet
 }
 
 // Open opens the feed stored under opts.Prefix. ctx bounds the opening only.
@@ -116,8 +119,7 @@ func Open(ctx context.Context, ds datastore.Batching, opts Options) (*Feed, erro
 	f.bits = *bits
 	f.local = f.bits.Count(0, head.length)
 	if auth.manifest == nil && known.manifest != nil {
-		// The manifest is not lost: it is stored with the next commit, and given again until then.
-		f.auth = known
+		f.authDirty = true // whoever gave it can give it again: no need for a commit of its own
 	}
 	return f, nil
 }
@@ -291,7 +293,7 @@ func (f *Feed) Ranges(r Range) iter.Seq[Range] {
 		// The lock is not held while the caller works. Bits only get more between two steps, but for
 		// a truncation, after which a stale range does no harm.
 		for at := r.Start; at < r.End; {
-			next, ok := f.nextRange(Range{at, r.End})
+			next, ok := f.nextRange(Range{Start: at, End: r.End})
 			if !ok || !yield(next) {
 				return
 			}
@@ -307,7 +309,7 @@ func (f *Feed) nextRange(r Range) (Range, bool) {
 	if !ok || start >= r.End {
 		return Range{}, false
 	}
-	return Range{start, min(f.bits.FirstUnset(start), r.End)}, true
+	return Range{Start: start, End: min(f.bits.FirstUnset(start), r.End)}, true
 }
 
 // FirstMissing returns the first index from start on whose block is not stored; it may lie past the
@@ -403,5 +405,5 @@ func (f *Feed) view() (view, *merkle.Tree) {
 }
 
 func (f *Feed) viewLocked() view {
-	return view{s: f.storage, length: f.head.length, roots: f.head.roots, generations: f.head.generations}
+	return view{s: f.storage, fork: f.head.fork, length: f.head.length, roots: f.head.roots, generations: f.head.generations}
 }

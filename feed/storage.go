@@ -2,10 +2,10 @@ package feed
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	datastore "github.com/ipfs/go-datastore"
@@ -176,6 +176,7 @@ func (s *storage) loadPage(ctx context.Context, g generations, id pageID) (*node
 // view reads nodes as one state of the feed has them. It is a merkle.NodeReader.
 type view struct {
 	s           *storage
+	fork        uint64
 	length      uint64
 	roots       []Node
 	generations generations
@@ -289,22 +290,17 @@ func (s *storage) diskBytes(ctx context.Context) (total uint64, err error) {
 	return total, err
 }
 
-// parseBlockKey returns generation and index of a block's key.
-func (s *storage) parseBlockKey(key string) (g uint32, index uint64, ok bool) {
-	const digits = 20
-	tail, found := strings.CutPrefix(key, s.prefix+"/b")
-	if !found || len(tail) != digits {
-		return 0, 0, false
+// parseNodePageKey returns the page of a key, if it is that of a node page of the generation that
+// counts.
+func (s *storage) parseNodePageKey(key string, g generations) (pageID, bool) {
+	tail, ok := strings.CutPrefix(key, s.prefix+"/n")
+	if !ok || len(tail) != 8+12 {
+		return 0, false
 	}
-	b, err := hex.DecodeString(tail)
-	if err != nil {
-		return 0, 0, false
+	number, err1 := strconv.ParseUint(tail[:8], 16, 32)
+	id, err2 := strconv.ParseUint(tail[8:], 16, 64)
+	if err1 != nil || err2 != nil || g.ofPage(pageID(id)) != uint32(number) {
+		return 0, false
 	}
-	for _, c := range b[:4] {
-		g = g<<8 | uint32(c)
-	}
-	for _, c := range b[4:] {
-		index = index<<8 | uint64(c)
-	}
-	return g, index, true
+	return pageID(id), true
 }

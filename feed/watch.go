@@ -188,7 +188,7 @@ func subtractRanges(a, b []Range) []Range {
 				break
 			}
 			if d.Start > r.Start {
-				out = append(out, Range{r.Start, d.Start})
+				out = append(out, Range{Start: r.Start, End: d.Start})
 			}
 			r.Start = d.End
 			if r.Start >= r.End {

@@ -1,0 +1,186 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/p2pcore/p2pcore/internal/bitfield"
+	"github.com/p2pcore/p2pcore/internal/flattree"
+	"github.com/p2pcore/p2pcore/internal/merkle"
+)
+
+// Place is where a byte offset lies, or which blocks to ask for to find out.
+type Place = merkle.Place
+
+// Prove answers requests: proofs with block values, and with the manifest where it is asked for and
+// may travel. All nodes of the requests are read at once. The proofs are those of one state of the
+// feed, and belong to the caller.
+//
+// If what is asked for is not available but the manifest is, and is asked for too, the answer is a
+// proof with nothing but the manifest and the feed's own fork. The error is the machine's.
+func (f *Feed) Prove(ctx context.Context, reqs []Request) ([]Proved, error) {
+	_, leave, ok := f.ops.Enter()
+	defer leave()
+	if !ok {
+		return nil, ErrClosed
+	}
+	results := make([]Proved, len(reqs))
+	f.mu.RLock()
+	v, tree, who := f.viewLocked(), f.tree, f.who
+	signature := f.head.signature
+	ask := make([]Request, 0, len(reqs))
+	asked := make([]int, 0, len(reqs))
+	for i, r := range reqs {
+		switch {
+		case r.Fork != v.fork:
+			results[i].Err = fmt.Errorf("%w: %d, not %d", ErrStaleFork, r.Fork, v.fork)
+		case r.Block != nil && !f.bits.Has(r.Block.Index):
+			results[i].Err = fmt.Errorf("%w: block %d", ErrNotAvailable, r.Block.Index)
+		default:
+			ask, asked = append(ask, r), append(asked, i)
+		}
+	}
+	f.mu.RUnlock()
+	proved, err := tree.ProveMany(ctx, v, ask)
+	if err != nil {
+		return nil, fmt.Errorf("prove: %w", err)
+	}
+	for j := range proved {
+		p := &results[asked[j]]
+		p.Proof, p.Err = proved[j].Proof, proved[j].Err
+		if errors.Is(p.Err, merkle.ErrMissingNode) {
+			p.Err = fmt.Errorf("%w: %w", ErrNotAvailable, p.Err)
+		}
+		if p.Proof == nil {
+			continue
+		}
+		if p.Proof.Upgrade != nil {
+			p.Proof.Upgrade.Signature = signature
+		}
+		if b := p.Proof.Block; b != nil {
+			if b.Value, err = f.readBlock(ctx, v.generations, b.Index); err != nil {
+				if !errors.Is(err, ErrNotAvailable) {
+					return nil, err
+				}
+				*p = Proved{Err: err}
+			}
+		}
+	}
+	if who == nil || who.compat {
+		return results, nil
+	}
+	var manifest []byte
+	for i := range results {
+		if !reqs[i].Manifest || results[i].Err != nil && errors.Is(results[i].Err, ErrInvalidRequest) {
+			continue
+		}
+		if manifest == nil {
+			manifest = who.manifest.Append(nil)
+		}
+		if results[i].Proof == nil {
+			results[i] = Proved{Proof: &Proof{Fork: v.fork}}
+		}
+		results[i].Proof.Manifest = manifest
+	}
+	return results, nil
+}
+
+// readBlock reads a block whose bit is set. If it is not there, its bit is cleared: after a crash of a
+// datastore that is not atomic this is no damage, the block is just missing.
+func (f *Feed) readBlock(ctx context.Context, g generations, index uint64) ([]byte, error) {
+	b, err := f.storage.block(ctx, g, index)
+	if err != nil {
+		return nil, err
+	}
+	if b == nil {
+		if f.storage.atomic {
+			return nil, fmt.Errorf("%w: block %d is gone", ErrCorrupt, index)
+		}
+		if err := f.forget(ctx, index); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: block %d", ErrNotAvailable, index)
+	}
+	return b, nil
+}
+
+// forget clears the bit of a block that is not stored. It is stored with the next commit.
+func (f *Feed) forget(ctx context.Context, index uint64) error {
+	giveBack, err := f.takeTurn(ctx)
+	if err != nil {
+		return err
+	}
+	b, err := f.storage.block(ctx, f.head.generations, index)
+	if err != nil || b != nil || !f.bits.Has(index) {
+		giveBack()
+		return err
+	}
+	f.mu.Lock()
+	f.bits.Set(index, false)
+	f.local--
+	head := *f.head
+	head.contiguous = min(head.contiguous, index)
+	f.head = &head
+	f.mu.Unlock()
+	f.storage.unsure = true
+	change := Change{Head: f.tree.Head(), Dropped: []Range{{Start: index, End: index + 1}}}
+	giveBack()
+	f.log.Warn("block lost in a crash", "index", index)
+	f.announce(change)
+	return nil
+}
+
+// Plan returns for each block how many nodes of the path up from it are not stored: the Nodes of a
+// request for it (formats.md 11.2). It is 0 for a block past the end. The error is the machine's.
+func (f *Feed) Plan(ctx context.Context, blocks []uint64) (nodes []uint64, err error) {
+	_, leave, ok := f.ops.Enter()
+	defer leave()
+	if !ok {
+		return nil, ErrClosed
+	}
+	at := make([]flattree.Index, len(blocks))
+	for i, b := range blocks {
+		at[i] = flattree.Leaf(min(b, bitfield.MaxIndex/2))
+	}
+	v, tree := f.view()
+	if nodes, err = tree.MissingNodes(ctx, v, at); err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	return nodes, nil
+}
+
+// CanUpgrade reports whether the feed can prove its length to a reader of a shorter one: it is longer
+// and has the roots of that length (replication.md 3.3). The error is the machine's.
+func (f *Feed) CanUpgrade(ctx context.Context, length uint64) (bool, error) {
+	_, leave, ok := f.ops.Enter()
+	defer leave()
+	if !ok {
+		return false, ErrClosed
+	}
+	v, tree := f.view()
+	if length == 0 || length >= tree.Length() {
+		return length == 0, nil
+	}
+	can, err := merkle.HasRoots(ctx, v, length)
+	if err != nil {
+		return false, fmt.Errorf("can upgrade: %w", err)
+	}
+	return can, nil
+}
+
+// Locate finds the block of byte number byteOffset by what is stored, of each block's bytes the first
+// padding not counted; or it says which blocks to ask for to get closer. The error is the machine's.
+func (f *Feed) Locate(ctx context.Context, byteOffset, padding uint64) (Place, error) {
+	_, leave, ok := f.ops.Enter()
+	defer leave()
+	if !ok {
+		return Place{}, ErrClosed
+	}
+	v, tree := f.view()
+	place, err := tree.Seek(ctx, v, byteOffset, padding)
+	if err != nil {
+		return Place{}, fmt.Errorf("locate byte %d: %w", byteOffset, err)
+	}
+	return place, nil
+}
