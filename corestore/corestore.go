@@ -78,8 +78,7 @@ type shared struct {
 	index   index
 	primary secret
 	opts    Options
-	atomic  bool         // a batch of ds is all or nothing
-	space   func() error // nil: no check
+	atomic  bool // a batch of ds is all or nothing
 	group   lifecycle.Group
 
 	// turn holds one token for whoever changes names or an existing record; it is kept during the
@@ -106,8 +105,8 @@ type shared struct {
 // datastore's.
 //
 // If ds has a method AtomicBatch() bool that returns true, a feed is made in one batch; otherwise in
-// steps whose order lets no crash leave half a feed that opens. If it has FreeSpace() (uint64,
-// error), appends and downloads fail with feed.ErrNoSpace while that returns 0.
+// steps whose order lets no crash leave half a feed that opens. Feeds use more such methods, see
+// package feed.
 func Open(ctx context.Context, ds datastore.Batching, opts Options) (*Store, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
@@ -117,7 +116,6 @@ func Open(ctx context.Context, ds datastore.Batching, opts Options) (*Store, err
 		ds:         ds,
 		index:      index{ds: ds},
 		opts:       opts,
-		space:      spaceCheck(ds),
 		turn:       make(chan struct{}, 1),
 		numberTurn: make(chan struct{}, 1),
 		slots:      make(map[feed.DiscoveryKey]*slot),
@@ -189,21 +187,6 @@ func (s *shared) sync(ctx context.Context) error {
 		return nil
 	}
 	return s.ds.Sync(ctx, datastore.RawKey("/"))
-}
-
-// spaceCheck returns what feeds ask before they store something, nil if ds cannot tell.
-func spaceCheck(ds datastore.Batching) func() error {
-	d, ok := ds.(interface{ FreeSpace() (uint64, error) })
-	if !ok {
-		return nil
-	}
-	return func() error {
-		free, err := d.FreeSpace()
-		if err == nil && free == 0 {
-			err = feed.ErrNoSpace
-		}
-		return err
-	}
 }
 
 // Namespace returns the store as seen from the namespace called name within this one. Names in

@@ -53,8 +53,8 @@ func (s *Store) openOrCreate(ctx context.Context, want *record, opts feed.Option
 	if err != nil {
 		return nil, err
 	}
-	if !created && !s.opts.ReadOnly && want.kind != noSecret {
-		if err := s.adopt(ctx, want); err != nil {
+	if !created && want.kind != noSecret {
+		if err := s.adopt(ctx, sl, want, opts); err != nil {
 			s.release(sl)
 			return nil, err
 		}
@@ -73,9 +73,8 @@ func (s *Store) openStored(ctx context.Context, dk feed.DiscoveryKey, opts feed.
 		return nil, ErrUnknownFeed
 	}
 	opts.Key = &rec.key
-	if rec.kind == derivedSecret && opts.KeyPair == nil {
-		pair := s.primary.keyPair(rec.origin.Namespace, rec.origin.Name)
-		opts.KeyPair = &pair
+	if pair, ok := s.primary.pairOf(rec); ok && opts.KeyPair == nil {
+		opts.KeyPair, opts.Manifest = &pair, manifestOf(rec.key, pair)
 	}
 	f, err := feed.Open(ctx, s.ds, s.feedOptions(n, opts))
 	if errors.Is(err, feed.ErrNotFound) {
@@ -91,7 +90,6 @@ func (s *Store) openStored(ctx context.Context, dk feed.DiscoveryKey, opts feed.
 func (s *shared) feedOptions(n uint32, opts feed.Options) feed.Options {
 	opts.Prefix = numberPrefix(n)
 	opts.NoSync = s.opts.NoSync
-	opts.Space = s.space
 	opts.Logger = s.opts.Logger
 	return opts
 }
@@ -169,16 +167,31 @@ func (s *shared) takeNumber(ctx context.Context) (uint32, error) {
 	return n, nil
 }
 
-// adopt adds the secret and the names of want to the record of a feed that was stored before them,
-// such as one that was opened by key. The turn is held if want has names.
-func (s *shared) adopt(ctx context.Context, want *record) error {
+// adopt adds the secret and the names of want to a feed that was stored before them, such as one that
+// was opened by key. The turn is held if want has names.
+func (s *shared) adopt(ctx context.Context, sl *slot, want *record, opts feed.Options) error {
+	s.mu.Lock()
+	if sl.pair == nil {
+		sl.pair = opts.KeyPair
+	}
+	s.mu.Unlock()
+	if s.opts.ReadOnly {
+		return nil
+	}
+	if info := sl.feed.Info(); !info.HasManifest {
+		// As a peer would tell it: stored if its hash is the key.
+		proof := &feed.Proof{Fork: info.Fork, Manifest: opts.Manifest.Append(nil)}
+		if _, err := sl.feed.Apply(ctx, []*feed.Proof{proof}); err != nil {
+			return err
+		}
+	}
 	if len(want.names) == 0 {
 		if err := take(ctx, s.turn); err != nil {
 			return err
 		}
 		defer func() { <-s.turn }()
 	}
-	n, rec, err := s.index.find(ctx, want.key.DiscoveryKey())
+	n, rec, err := s.index.find(ctx, sl.dk)
 	if err != nil {
 		return err
 	}
@@ -188,6 +201,9 @@ func (s *shared) adopt(ctx context.Context, want *record) error {
 	changed := false
 	if rec.kind == noSecret {
 		rec.kind, rec.origin = want.kind, want.origin
+		if want.kind == storedSecret {
+			rec.kind, rec.seed = keptSecret, opts.KeyPair.Seed()
+		}
 		changed = true
 	}
 	for _, name := range want.names {
@@ -195,11 +211,10 @@ func (s *shared) adopt(ctx context.Context, want *record) error {
 		if err != nil {
 			return err
 		}
-		if ok && entry == want.key.DiscoveryKey() && slices.Contains(rec.names, name) {
-			continue
+		if !ok || entry != sl.dk || !slices.Contains(rec.names, name) {
+			rec.addName(name)
+			changed = true
 		}
-		rec.addName(name)
-		changed = true
 	}
 	if !changed {
 		return nil

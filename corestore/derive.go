@@ -46,3 +46,24 @@ func manifest(version int, public [32]byte) *feed.Manifest {
 	m.Version = version
 	return m
 }
+
+// pairOf returns the key pair of a record; ok is false if there is none, or if the feed itself holds it.
+func (s secret) pairOf(r *record) (pair feed.KeyPair, ok bool) {
+	switch r.kind {
+	case derivedSecret:
+		return s.keyPair(r.origin.Namespace, r.origin.Name), true
+	case keptSecret:
+		return feed.KeyPairFromSeed(r.seed), true
+	}
+	return pair, false
+}
+
+// manifestOf returns the manifest of key if pair alone writes the feed, else nil.
+func manifestOf(key feed.Key, pair feed.KeyPair) *feed.Manifest {
+	for _, version := range []int{1, 2} {
+		if m := manifest(version, pair.Public()); m.Key() == key {
+			return m
+		}
+	}
+	return nil
+}

@@ -58,19 +58,22 @@ const (
 	noSecret      secretKind = iota // none here: a reader's feed
 	storedSecret                    // the feed's own record holds the seed
 	derivedSecret                   // derived from the primary key and the name in the record
+	keptSecret                      // the seed is in the record: the feed was here before its secret
 )
 
 // record is what the store knows of a feed:
 //
 //	uint version, uint flags (none defined; unknown ones are kept), fixed32 key,
-//	uint secret kind, then for derivedSecret: fixed32 namespace, bytes name
+//	uint secret kind, then for derivedSecret: fixed32 namespace, bytes name,
+//	for keptSecret: fixed32 seed
 //	array of names: fixed32 namespace, bytes name
 type record struct {
 	flags  uint64
 	key    feed.Key
 	kind   secretKind
-	origin Name   // derivedSecret
-	names  []Name // in the order they were given; each has an entry under /store/name
+	origin Name     // derivedSecret
+	seed   [32]byte // keptSecret
+	names  []Name   // in the order they were given; each has an entry under /store/name
 }
 
 func (r *record) append(b []byte) []byte {
@@ -78,8 +81,11 @@ func (r *record) append(b []byte) []byte {
 	b = compact.AppendUint(b, r.flags)
 	b = append(b, r.key[:]...)
 	b = compact.AppendUint(b, uint64(r.kind))
-	if r.kind == derivedSecret {
+	switch r.kind {
+	case derivedSecret:
 		b = r.origin.append(b)
+	case keptSecret:
+		b = append(b, r.seed[:]...)
 	}
 	b = compact.AppendUint(b, uint64(len(r.names)))
 	for _, n := range r.names {
@@ -111,6 +117,8 @@ func parseRecord(b []byte) (*record, error) {
 	case noSecret, storedSecret:
 	case derivedSecret:
 		r.origin = parseName(&d)
+	case keptSecret:
+		r.seed = d.Fixed32()
 	default:
 		return nil, fmt.Errorf("%w: feed record with secret of kind %d", ErrCorrupt, r.kind)
 	}

@@ -15,6 +15,7 @@ type slot struct {
 	// All under shared.mu.
 	busy     chan struct{} // not nil while somebody opens or closes the feed; closed after that
 	feed     *feed.Feed    // nil while opening
+	pair     *feed.KeyPair // learned after the feed was opened; nil: none
 	refs     int           // sessions and releases
 	sessions int
 	idle     func() bool // stops the idle timer; nil if none runs
@@ -144,6 +145,9 @@ func (s *Store) session(sl *slot, opts feed.SessionOptions) (*feed.Session, erro
 	opts.ReadOnly = opts.ReadOnly || s.opts.ReadOnly
 	s.mu.Lock()
 	sl.sessions++
+	if opts.KeyPair == nil {
+		opts.KeyPair = sl.pair
+	}
 	s.mu.Unlock()
 
 	s.handleMu.Lock()
