@@ -1,0 +1,91 @@
+# make test    everything that has to pass: vet, unit tests with the race
+#              detector, then the integration tests; a part that fails does
+#              not keep the next ones from running
+# make build   bin/p2pcore
+# make lint    vet, formatting and staticcheck (downloads staticcheck)
+# make bench   all benchmarks; BENCH=regexp picks some, BENCHTIME=1s their time
+# make fuzz    each fuzz target for FUZZTIME
+# make clean   what the others have made
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.SILENT:
+.DEFAULT_GOAL := build
+
+GO ?= go
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BENCH ?= .
+BENCHTIME ?= 1s
+FUZZTIME ?= 10s
+
+# Upper bounds per package; a run that comes near one is broken.
+UNIT_TIMEOUT ?= 8m
+INTEGRATION_TIMEOUT ?= 10m
+
+MODULE := github.com/p2pcore/p2pcore
+UNITS := $(GO) list ./... | grep -v '^$(MODULE)/integration'
+
+# timed prints how long a part took, also when it fails.
+define timed
+timed() {
+	local title=$$1 start=$$SECONDS status=0
+	shift
+	"$$@" || status=$$?
+	echo "== $$title: $$((SECONDS - start)) s$$([ $$status -eq 0 ] || echo ', failed')"
+	return $$status
+}
+endef
+
+.PHONY: build
+build:
+	mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./cmd/p2pcore
+
+.PHONY: test
+test:
+	$(timed)
+	failed=0
+	timed download $(GO) mod download
+	timed build $(GO) build ./... || failed=1
+	timed vet $(GO) vet ./... || failed=1
+	units=$$($(UNITS))
+	timed 'unit tests' $(GO) test -race -timeout $(UNIT_TIMEOUT) $$units || failed=1
+	timed 'integration tests' $(GO) test -count=1 -timeout $(INTEGRATION_TIMEOUT) ./integration/... || failed=1
+	echo "== all: $$SECONDS s"
+	exit $$failed
+
+.PHONY: lint
+lint:
+	$(timed)
+	timed vet $(GO) vet ./...
+	gofmted() {
+		local files
+		files=$$(git ls-files -z '*.go' | xargs -0 gofmt -l)
+		[ -z "$$files" ] || { echo "not formatted: $$files"; return 1; }
+	}
+	timed gofmt gofmted
+	timed staticcheck $(GO) run $(STATICCHECK) ./...
+
+.PHONY: bench
+bench:
+	units=$$($(UNITS))
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $$units
+
+# go test fuzzes one target of one package at a time.
+.PHONY: fuzz
+fuzz:
+	$(timed)
+	units=$$($(UNITS))
+	for pkg in $$units; do
+		targets=$$($(GO) test -list '^Fuzz' "$$pkg")
+		for target in $$(grep '^Fuzz' <<<"$$targets" || true); do
+			timed "$$pkg $$target" $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"
+		done
+	done
+
+.PHONY: clean
+clean:
+	rm -rf bin dist
+	find . -name '*.test' -type f -not -path './.git/*' -delete
+	$(GO) clean -testcache
