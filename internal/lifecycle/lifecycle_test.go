@@ -10,13 +10,16 @@ import (
 	"time"
 )
 
+// pass lets time go by, which is fake in all tests here that call it.
+func pass(d time.Duration) { <-time.After(d) }
+
 func TestCloseCancelsAndWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group
 		ended := false
 		ok := g.Go(func(ctx context.Context) {
 			<-ctx.Done()
-			time.Sleep(time.Second) // work that cannot be cut short
+			pass(time.Second) // work that cannot be cut short
 			ended = true
 		})
 		if !ok {
@@ -123,7 +126,7 @@ func TestChildClosesWithItsParent(t *testing.T) {
 		var ended atomic.Int32
 		work := func(ctx context.Context) {
 			<-ctx.Done()
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			ended.Add(1)
 		}
 		c.Go(work)
@@ -135,7 +138,7 @@ func TestChildClosesWithItsParent(t *testing.T) {
 		if c.Go(work) {
 			t.Error("Go of a closed child = true, want false")
 		}
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 	})
 }
 
@@ -179,10 +182,10 @@ func TestAfterFuncRunsInTheGroup(t *testing.T) {
 				t.Errorf("ran after %v, want 1m", since)
 			}
 			<-g.Context().Done()
-			time.Sleep(time.Second)
+			pass(time.Second)
 			ended = true
 		})
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if stop() {
 			t.Error("stop of a started function = true, want false")
 		}
@@ -211,7 +214,7 @@ func TestAfterFuncStops(t *testing.T) {
 		if later() {
 			t.Error("stop after Close = true, want false")
 		}
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 	})
 }
 
