@@ -70,7 +70,7 @@ func (s *space) prepare(path string, wantReadOnly bool) (readOnly bool, err erro
 		return false, err
 	}
 	// The replay writes what is in the log into tables before the log may go.
-	need := openBytes + 2*logBytes
+	need := openBytes + logBytes + logBytes/4
 	avail, err := s.ask()
 	if err != nil {
 		return false, err
@@ -123,11 +123,13 @@ func (s *space) keepBallast() {
 // release is called by pebble's filesystem when a write has found the disk full, before the write is
 // tried again. All other writes wait.
 func (s *space) release() {
-	s.fullOnce.Do(func() { close(s.full) })
-	s.log.Error("the disk is full", "dir", s.dir)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.dropBallast()
+	s.mu.Unlock()
+	s.fullOnce.Do(func() {
+		s.log.Error("the disk is full", "dir", s.dir)
+		close(s.full)
+	})
 }
 
 // dropBallast removes the ballast file. mu is held or the space is not shared yet.
