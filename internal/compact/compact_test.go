@@ -235,7 +235,7 @@ func FuzzDecoder(f *testing.F) {
 			if len(got) > len(in) || d.Offset() < before || d.Offset() > len(in) || d.Offset()+d.Remaining() > len(in) {
 				t.Fatalf("offset %d after %d of %d bytes", d.Offset(), before, len(in))
 			}
-			if failed != nil && d.Err() != failed {
+			if failed != nil && !errors.Is(d.Err(), failed) {
 				t.Fatalf("error changed from %v to %v", failed, d.Err())
 			}
 		}

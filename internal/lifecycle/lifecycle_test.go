@@ -164,7 +164,7 @@ func TestClosedChildLeavesItsParentOpen(t *testing.T) {
 }
 
 func TestGoexitEndsTheGoroutineOnly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	synctest.Test(t, func(*testing.T) {
 		var g Group
 		g.Go(func(context.Context) { runtime.Goexit() })
 		AfterFunc(&g, 0, runtime.Goexit)
