@@ -96,9 +96,11 @@ func (g *Reorg) Want() (w Want, ok bool) {
 }
 
 // Verify takes the answer to Want, or any proof with a block or hash part of the new fork, and goes on
-// with the search. The errors are ErrStaleFork; ErrInvalidChecksum if the proof does not lead to the
-// node that differs, also when the search has gone on since it was asked for; ErrInvalidOperation; any
-// other comes from r. The Reorg is then as before.
+// with the search. A proof that leads to another known node is right, but of no use, as when it was
+// asked for before the search went on; it changes nothing.
+//
+// The errors are ErrStaleFork, ErrInvalidOperation, ErrMissingNode if the proof leads to no known node,
+// ErrInvalidChecksum if that has another hash; any other comes from r. The Reorg is then as before.
 func (g *Reorg) Verify(ctx context.Context, r NodeReader, p *Proof) error {
 	if p.Fork != g.tree.head.Fork {
 		return fmt.Errorf("%w: %d, not %d", ErrStaleFork, p.Fork, g.tree.head.Fork)
@@ -107,8 +109,17 @@ func (g *Reorg) Verify(ctx context.Context, r NodeReader, p *Proof) error {
 	if err != nil {
 		return err
 	}
-	if !ok || claimed || g.same || root.Index != g.diff || root.Hash != g.hash {
-		return fmt.Errorf("%w: node %d, not that at %d", ErrInvalidChecksum, root.Index, g.diff)
+	if !ok {
+		return fmt.Errorf("%w: neither block nor hash nor seek", ErrInvalidOperation)
+	}
+	i, known := g.index[root.Index]
+	switch {
+	case !known:
+		return fmt.Errorf("%w: %d, to compare a proof with", ErrMissingNode, root.Index)
+	case g.nodes[i].Hash != root.Hash || claimed && g.nodes[i].Size != root.Size:
+		return fmt.Errorf("%w: node %d", ErrInvalidChecksum, root.Index)
+	case g.same || root.Index != g.diff:
+		return nil
 	}
 	nodes := len(g.nodes)
 	g.add(found)
