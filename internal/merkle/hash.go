@@ -16,10 +16,6 @@ const (
 	prefixRoots  = 2
 )
 
-// stackBlock is the largest block that LeafNode copies behind its prefix on the stack, to hash it
-// in one call. Past it the copy costs more than a hash state from the pool.
-const stackBlock = 2048
-
 var states = sync.Pool{New: func() any {
 	h, err := blake2b.New256(nil)
 	if err != nil {
@@ -28,7 +24,8 @@ var states = sync.Pool{New: func() any {
 	return &state{h: h}
 }}
 
-// state holds the buffers that would otherwise escape through hash.Hash.
+// state is a hash state to reuse, with the buffers that would otherwise escape through hash.Hash. For
+// blocks of any size it is as fast as copying the block behind its prefix to hash it in one call.
 type state struct {
 	h      hash.Hash
 	prefix [9]byte
@@ -39,14 +36,6 @@ type state struct {
 // endian length, and the bytes. The data is not kept. Safe for concurrent use.
 func LeafNode(block uint64, data []byte) Node {
 	n := Node{Index: flattree.Leaf(block), Size: uint64(len(data))}
-	if len(data) <= stackBlock {
-		var buf [9 + stackBlock]byte
-		buf[0] = prefixLeaf
-		binary.LittleEndian.PutUint64(buf[1:], n.Size)
-		copy(buf[9:], data)
-		n.Hash = blake2b.Sum256(buf[:9+len(data)])
-		return n
-	}
 	s := states.Get().(*state)
 	s.h.Reset()
 	s.prefix[0] = prefixLeaf

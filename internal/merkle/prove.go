@@ -80,12 +80,20 @@ type plan struct {
 // assemble makes the proof from the nodes that were read. The lists share the memory of nodes.
 func (p *plan) assemble(fork uint64, req *Request, nodes []Node) *Proof {
 	take := func(l list) []Node { return nodes[l.start:l.end:l.end] }
-	proof := &Proof{Fork: fork}
-	switch {
-	case !p.parts.target:
-	case req.Block != nil:
-		proof.Block = &BlockProof{Index: req.Block.Index, Nodes: take(p.path)}
-	default:
+	var proof *Proof
+	if p.parts.target && req.Block != nil {
+		// The most frequent kind of proof is one allocation.
+		both := &struct {
+			Proof
+			block BlockProof
+		}{block: BlockProof{Index: req.Block.Index, Nodes: take(p.path)}}
+		proof = &both.Proof
+		proof.Block = &both.block
+	} else {
+		proof = &Proof{}
+	}
+	proof.Fork = fork
+	if p.parts.target && req.Block == nil {
 		proof.Hash = &HashProof{Index: req.Hash.Index, Nodes: take(p.path)}
 	}
 	if p.parts.seek {

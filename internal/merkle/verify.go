@@ -3,6 +3,7 @@ package merkle
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/p2pcore/p2pcore/internal/flattree"
 )
@@ -56,6 +57,14 @@ func (b *Batch) Verify(ctx context.Context, r NodeReader, p *Proof, s SigVerifie
 func (b *Batch) VerifyMany(ctx context.Context, r NodeReader, ps []*Proof, s SigVerifier, errs []error) error {
 	v := &b.verify
 	v.pending, v.found, v.at = v.pending[:0], v.found[:0], v.at[:0]
+	v.pending = slices.Grow(v.pending, len(ps))
+	v.at = slices.Grow(v.at, len(ps))
+	most := 0
+	for _, p := range ps {
+		most += mostNodes(p)
+	}
+	v.found = slices.Grow(v.found, most)
+	b.nodes = slices.Grow(b.nodes, most)
 	for _, p := range ps {
 		c := b.check(p)
 		if c.err == nil && c.hasRoot {
@@ -77,6 +86,21 @@ func (b *Batch) VerifyMany(ctx context.Context, r NodeReader, ps []*Proof, s Sig
 		}
 	}
 	return nil
+}
+
+// mostNodes is how many nodes the block, hash and seek parts of a proof give, at most: each one sent
+// comes with a parent. The count is bounded by what a possible tree has, not by what was sent.
+func mostNodes(p *Proof) int {
+	n := 2
+	if p.Block != nil {
+		n += 2 * min(len(p.Block.Nodes), MaxDepth)
+	} else if p.Hash != nil {
+		n += 2 * min(len(p.Hash.Nodes), MaxDepth)
+	}
+	if p.Seek != nil {
+		n += 2 * min(len(p.Seek.Nodes), MaxDepth)
+	}
+	return n
 }
 
 // check computes the hashes of a proof's block, hash and seek parts into scratch.found.
