@@ -111,6 +111,9 @@ func (p *program) span() (start, end uint64) {
 	switch length := p.byte(); {
 	case length < 200:
 		return start, start + uint64(length)
+	case length < 230: // whole pages
+		start = start >> pageShift << pageShift
+		return start, start + uint64(length%3)*PageBits
 	default:
 		return start, max(start, p.index())
 	}

@@ -142,3 +142,26 @@ func TestRangesStopsWhenAsked(t *testing.T) {
 		t.Errorf("ranges seen = %d, want 1", n)
 	}
 }
+
+func TestRunsOfFullPagesMerge(t *testing.T) {
+	// Every order of filling four pages, some at once, ends in one run.
+	fills := [][][2]uint64{
+		{{0, 1}, {2, 3}, {1, 2}, {3, 4}},
+		{{3, 4}, {1, 3}, {0, 1}},
+		{{1, 2}, {3, 4}, {0, 4}},
+		{{0, 2}, {1, 3}, {2, 4}},
+		{{2, 4}, {1, 3}, {0, 2}},
+		{{0, 4}, {1, 2}},
+	}
+	for _, fill := range fills {
+		var f Bitfield
+		f.Set(2*PageBits+5, true) // a page that a run swallows
+		for _, r := range fill {
+			f.SetRange(r[0]*PageBits, r[1]*PageBits, true)
+			checkShape(t, "filling", &f)
+		}
+		if len(f.segments) != 1 || f.segments[0].n != 4 || f.partial != 0 {
+			t.Errorf("segments after %v = %v, want one run of 4", fill, f.segments)
+		}
+	}
+}
