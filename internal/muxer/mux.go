@@ -121,6 +121,19 @@ func (m *Mux) Open(protocol, id string, handshake []byte, aliases ...string) (*C
 	return c, nil
 }
 
+// Undecided returns the remote's open that Open with the same arguments would pair with, or nil.
+func (m *Mux) Undecided(protocol, id string, aliases ...string) *Remote {
+	if l := m.pending[name{protocol, id}]; len(l) > 0 {
+		return l[0]
+	}
+	for _, a := range aliases {
+		if l := m.pending[name{a, id}]; len(l) > 0 {
+			return l[0]
+		}
+	}
+	return nil
+}
+
 // Close closes a channel and tells the remote. No event follows. A closed channel may be closed
 // again.
 func (m *Mux) Close(c *Channel) {

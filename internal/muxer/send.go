@@ -20,13 +20,13 @@ type Payload interface {
 type Frame struct {
 	// Bytes is the frame behind the headroom that New was given.
 	Bytes []byte
-	// Credits says how many bytes of it are which channel's messages.
+	// Credits says how much of it is which channel's: the sum of Size over its messages.
 	Credits []Credit
 
 	control int // bytes of rejects and closes
 }
 
-// Credit is a number of bytes of one channel.
+// Credit is an amount of one channel, in bytes.
 type Credit struct {
 	Channel *Channel
 	Bytes   int
@@ -66,7 +66,8 @@ func (m *Mux) Send(c *Channel, typ uint64, p Payload) error {
 	if p.Size() > maxFrame-64 {
 		return ErrTooLarge
 	}
-	n := m.out.add(c.localID, typ, p)
+	n := p.Size()
+	m.out.add(c.localID, typ, p)
 	f := m.out.last()
 	if l := len(f.Credits); l > 0 && f.Credits[l-1].Channel == c {
 		f.Credits[l-1].Bytes += n

@@ -1,0 +1,290 @@
+package protocol
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/internal/lifecycle"
+	"github.com/p2pcore/p2pcore/internal/muxer"
+)
+
+// Names of the protocol that channels speak: the one that is sent, and the one that is accepted too.
+const (
+	channelProtocol = "hypercore/alpha"
+	channelAlias    = "hypercore"
+)
+
+// Config says what a connection is between.
+type Config struct {
+	// Initiator says whether this side opened the stream. Exactly one side has.
+	Initiator bool
+	// Binding is a value of 16 to 64 bytes that both sides agree on and that no other stream has,
+	// such as PlainBinding or a handshake hash. It is not secret.
+	Binding []byte
+	// Peer names the remote in logs and PeerInfo.
+	Peer string
+	// OnOpen is asked for the exchange of a feed that the remote wants to talk about and that is
+	// not attached. nil, nil means that the feed is unknown: the channel is rejected. An error is
+	// logged and rejects it too. The exchange is attached once the remote has proved that it knows
+	// the feed's key. At most Limits.Resolves calls run at once; ctx ends with the connection. A
+	// nil OnOpen knows no feed.
+	OnOpen func(ctx context.Context, dk feed.DiscoveryKey) (*Exchange, error)
+	Limits Limits
+	// Logger is silent if nil.
+	Logger *slog.Logger
+}
+
+// Conn replicates feeds over one stream. All methods are safe for concurrent use.
+type Conn struct {
+	// Set in NewConn.
+	cfg    Config
+	limits Limits
+	log    *slog.Logger
+	stream *stream
+	group  lifecycle.Group // reader's helpers: writer, watch, resolves
+	wake   chan struct{}   // capacity 1: the writer may have something to do
+	relief chan struct{}   // capacity 1: the muxer may not be congested any more
+	stop   chan struct{}   // closed by the first fail
+	done   chan struct{}   // closed when Run has returned
+	quiet  chan struct{}   // capacity 2: the reader and the writer have ended
+
+	// Under mu. It is taken before the mu of an Exchange and never held while the stream or a feed
+	// is used.
+	mu         sync.Mutex
+	mux        *muxer.Mux
+	links      map[feed.DiscoveryKey]*link
+	undecided  []*muxer.Remote // opens of the remote that wait for a resolve, oldest first
+	resolving  int             // goroutines that resolve
+	violations int
+	running    bool
+	stopped    bool  // fail was called
+	err        error // what fail was called with first
+}
+
+// ConnStats counts what has gone over a connection.
+type ConnStats struct {
+	BytesReceived, BytesSent uint64 // with framing
+	Channels                 int    // open on both sides
+	Undecided                int    // opens of the remote that wait for a decision
+	Violations               int    // faults of the remote that ended channels
+}
+
+// NewConn returns a connection over rwc, which belongs to it from now on. Nothing is read or
+// written before Run. It panics if the binding is not of 16 to 64 bytes.
+//
+// Read and Write of rwc must return when it is closed or, if it has such a method, Reset.
+func NewConn(rwc io.ReadWriteCloser, cfg Config) *Conn {
+	if len(cfg.Binding) < minBinding || len(cfg.Binding) > maxBinding {
+		panic("protocol: binding must have 16 to 64 bytes")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Conn{
+		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger.With("peer", cfg.Peer),
+		stream: newStream(rwc),
+		wake:   make(chan struct{}, 1), relief: make(chan struct{}, 1),
+		stop: make(chan struct{}), done: make(chan struct{}), quiet: make(chan struct{}, 2),
+		mux: muxer.New(frameHeader), links: make(map[feed.DiscoveryKey]*link),
+	}
+	c.mux.Cork() // for good: what piles up while the writer is busy goes out as one batch
+	return c
+}
+
+// Run replicates until the stream ends, then closes it. It may be called once. All attached
+// exchanges are detached when it returns, and nothing that it has started goes on.
+//
+// The result is nil if the remote has ended the stream between two frames, or Close was called; ctx's
+// error; a *ViolationError; ErrTimeout; or what the stream returned.
+func (c *Conn) Run(ctx context.Context) error {
+	c.mu.Lock()
+	if c.running || c.stopped {
+		c.mu.Unlock()
+		return ErrClosed
+	}
+	c.running = true
+	c.mu.Unlock()
+
+	c.group.Go(func(context.Context) { c.writeLoop(); c.quiet <- struct{}{} })
+	c.group.Go(func(context.Context) { c.watch(ctx) })
+	c.fail(c.readLoop())
+	c.quiet <- struct{}{}
+	c.group.Close()
+	err := c.end()
+	close(c.done)
+	return err
+}
+
+// Close ends the connection and waits until Run has returned. It must not be called from OnOpen.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	running := c.running
+	c.mu.Unlock()
+	c.fail(nil)
+	if running {
+		<-c.done
+		return nil
+	}
+	_ = c.end()
+	return nil
+}
+
+// Stats returns the counters.
+func (c *Conn) Stats() ConnStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return ConnStats{
+		BytesReceived: c.stream.received.Load(), BytesSent: c.stream.sent.Load(),
+		Channels: c.mux.Channels(), Undecided: c.mux.Pending(), Violations: c.violations,
+	}
+}
+
+// fail ends the connection for a reason, nil for a clean end. The first call counts.
+func (c *Conn) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failLocked(err)
+}
+
+func (c *Conn) failLocked(err error) {
+	if c.stopped {
+		return
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	c.stopped, c.err = true, err
+	close(c.stop)
+}
+
+// end takes all exchanges off the connection, closes the stream and returns why it ended.
+func (c *Conn) end() error {
+	c.mu.Lock()
+	links := c.links
+	c.links = nil
+	for _, l := range links {
+		c.closeChannel(l)
+	}
+	err := c.err
+	c.mu.Unlock()
+	for _, l := range links {
+		l.x.removeLink(l)
+	}
+	if err != nil {
+		c.stream.abort()
+	} else {
+		_ = c.stream.rwc.Close()
+	}
+	return err
+}
+
+// watch ends the stream when ctx ends, when the connection fails, and when the remote is overdue.
+func (c *Conn) watch(ctx context.Context) {
+	const interval = silence / 6
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-c.stop:
+			c.unblock()
+			return
+		case <-ctx.Done():
+			c.fail(context.Cause(ctx))
+		case now := <-timer.C:
+			if c.stream.overdue(now) {
+				c.fail(ErrTimeout)
+			}
+			timer.Reset(interval)
+		}
+	}
+}
+
+// unblock ends the stream under the reader and the writer. At a clean end the remote shall see one
+// too, so the stream is broken off only when closing it does not make them return.
+func (c *Conn) unblock() {
+	c.mu.Lock()
+	clean := c.err == nil
+	c.mu.Unlock()
+	if !clean {
+		c.stream.abort()
+		return
+	}
+	_ = c.stream.rwc.Close()
+	timer := time.NewTimer(closeTimeout)
+	defer timer.Stop()
+	for range cap(c.quiet) {
+		select {
+		case <-c.quiet:
+		case <-timer.C:
+			c.stream.abort()
+			return
+		}
+	}
+}
+
+// writeLoop writes what is queued, and a keep-alive when there was nothing for a while.
+func (c *Conn) writeLoop() {
+	timer := time.NewTimer(keepAlive)
+	defer timer.Stop()
+	for {
+		c.mu.Lock()
+		f, ok := c.mux.Take()
+		c.mu.Unlock()
+		var err error
+		if ok {
+			putFrameLength(f.Bytes, len(f.Bytes)-frameHeader)
+			err = c.stream.write(f.Bytes)
+		} else {
+			select {
+			case <-c.wake:
+				continue
+			case <-c.stop:
+				return
+			case <-timer.C:
+				err = c.stream.write(make([]byte, frameHeader))
+			}
+		}
+		if err != nil {
+			c.fail(fmt.Errorf("write: %w", err))
+			return
+		}
+		if ok {
+			c.written(f)
+		}
+		timer.Reset(keepAlive)
+	}
+}
+
+// written gives back the credit for a frame, and its memory.
+func (c *Conn) written(f muxer.Frame) {
+	for _, credit := range f.Credits {
+		credit.Channel.User.(*channel).credit(credit.Bytes)
+	}
+	c.mu.Lock()
+	c.mux.Recycle(f)
+	c.mu.Unlock()
+	signal(c.relief)
+}
+
+// signal wakes the one who waits on a channel of capacity 1, or lets the next wait return at once.
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// violate counts a fault of the remote that ended a channel; too many end the connection. mu is held.
+func (c *Conn) violate(v *ViolationError) {
+	c.violations++
+	c.log.Warn("peer broke the protocol", "reason", v.Reason, "err", v.Err)
+	if c.violations > maxViolations {
+		c.failLocked(v)
+	}
+}

@@ -1,0 +1,211 @@
+package protocol
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/internal/lifecycle"
+	"github.com/p2pcore/p2pcore/internal/replica"
+)
+
+// Core is the part of a feed that replication uses; *feed.Feed is one.
+//
+// The methods up to Ranges answer from memory. The others may block on the feed's storage; workers
+// call them, and whoever waits in Seek.
+type Core interface {
+	Key() feed.Key
+	DiscoveryKey() feed.DiscoveryKey
+	SetSource(feed.Source)
+	SubscribeFunc(wake func()) *feed.Subscription
+
+	Info() feed.Info
+	Ranges(r feed.Range) iter.Seq[feed.Range]
+
+	Plan(ctx context.Context, blocks []uint64) (nodes []uint64, err error)
+	CanUpgrade(ctx context.Context, length uint64) (bool, error)
+	Locate(ctx context.Context, byteOffset, padding uint64) (feed.Place, error)
+	Prove(ctx context.Context, reqs []feed.Request) ([]feed.Proved, error)
+	Apply(ctx context.Context, ps []*feed.Proof) ([]feed.Applied, error)
+}
+
+var _ Core = (*feed.Feed)(nil)
+
+// ExchangeOptions are the options of NewExchange. The zero value is a feed that is served and not
+// downloaded.
+type ExchangeOptions struct {
+	// Downloading says from the start that somebody wants the feed; see SetDownloading.
+	Downloading bool
+	// OnIdle is called when the last open channel has closed. It runs on the exchange's own
+	// goroutine: it must not block, nor close the exchange or a connection.
+	OnIdle func()
+	// OnPeer is called, under the same rules, when the number of open channels has changed.
+	OnPeer func(peers int)
+	// Logger is silent if nil.
+	Logger *slog.Logger
+}
+
+// Exchange replicates one feed over any number of connections. It is the feed's Source from
+// NewExchange until Close. All methods are safe for concurrent use. No goroutine runs while there is
+// nothing to do.
+type Exchange struct {
+	// Set in NewExchange.
+	core  Core
+	key   feed.Key
+	dk    feed.DiscoveryKey
+	opts  ExchangeOptions
+	log   *slog.Logger
+	group lifecycle.Group // loop, workers, alarms
+	sub   *feed.Subscription
+
+	closing chan struct{} // closed when Close begins
+	peers   atomic.Uint64 // last PeerID given out
+	tickets atomic.Uint64 // last Ticket given out
+
+	// Under mu, which is taken after the mu of a Conn and held for a moment only.
+	mu      sync.Mutex
+	inbox   []item
+	spare   []item // memory for the next inbox
+	running bool   // the loop is, or will be
+	changed bool   // the feed has a Change that was not taken
+	closed  bool
+	links   map[*link]struct{}
+	waiting map[replica.Ticket]chan<- replica.Resolve // capacity 1 each
+
+	// Under turn, which the loop holds while it works off its inbox; never across I/O.
+	turn        sync.Mutex
+	machine     *replica.Machine
+	channels    map[replica.PeerID]*channel // open on both sides
+	opening     map[*channel]struct{}       // opened here a moment ago
+	finding     bool
+	downloading bool
+	outbox      []outgoing
+	alarmAt     time.Time // when the alarm that is set goes off; zero if none is
+	unalarm     func() bool
+	idle        bool // the last channel has closed since the last look
+	moved       bool // the number of channels has changed since the last look
+
+	work workers
+}
+
+// NewExchange returns an exchange for a feed and makes it the feed's Source.
+func NewExchange(core Core, opts ExchangeOptions) *Exchange {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	x := &Exchange{
+		core: core, key: core.Key(), dk: core.DiscoveryKey(), opts: opts,
+		closing:  make(chan struct{}),
+		links:    make(map[*link]struct{}),
+		waiting:  make(map[replica.Ticket]chan<- replica.Resolve),
+		channels: make(map[replica.PeerID]*channel),
+		opening:  make(map[*channel]struct{}),
+	}
+	x.log = opts.Logger.With("feed", shortKey(x.dk))
+	x.work.x = x
+	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	x.machine = replica.New(local{core}, replica.Limits{}, rng)
+	x.sub = core.SubscribeFunc(x.feedChanged)
+	core.SetSource(x)
+	if opts.Downloading {
+		x.SetDownloading(true)
+	}
+	return x
+}
+
+// local shows a Core to the machine.
+type local struct{ core Core }
+
+func (l local) Info() replica.Info {
+	i := l.core.Info()
+	return replica.Info{
+		Fork: i.Fork, Length: i.Length, ByteLength: i.ByteLength,
+		HasManifest: i.HasManifest && !i.Compat, Frozen: i.Frozen,
+	}
+}
+
+func (l local) Ranges(r feed.Range) iter.Seq[feed.Range] { return l.core.Ranges(r) }
+
+// Core returns the feed that NewExchange was given.
+func (x *Exchange) Core() Core { return x.core }
+
+// SetDownloading says whether somebody wants this feed to be complete and current. While it is set,
+// peers are told so and channels that have closed are opened again.
+func (x *Exchange) SetDownloading(on bool) { x.push(item{kind: setDownloading, on: on}) }
+
+// SetFinding says whether somebody is looking for peers of this feed. While it is set, Upgrade
+// waits for them instead of giving up when no peer is known.
+func (x *Exchange) SetFinding(on bool) { x.push(item{kind: setFinding, on: on}) }
+
+// Close detaches the exchange from all connections, ends all calls that wait with ErrClosed, and
+// waits until nothing uses the feed any more. The feed stays open. Close must not be called from
+// OnIdle, OnPeer or OnOpen.
+func (x *Exchange) Close() error {
+	x.mu.Lock()
+	first := !x.closed
+	x.closed = true
+	var links []*link
+	for l := range x.links {
+		links = append(links, l)
+	}
+	x.mu.Unlock()
+	if first {
+		close(x.closing)
+		x.core.SetSource(nil)
+		x.sub.Close()
+	}
+	for _, l := range links {
+		l.conn.Detach(x)
+	}
+	x.group.Close()
+	return nil
+}
+
+// addLink remembers that the exchange is attached to a connection.
+func (x *Exchange) addLink(l *link) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed {
+		return false
+	}
+	x.links[l] = struct{}{}
+	return true
+}
+
+func (x *Exchange) removeLink(l *link) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.links, l)
+}
+
+// feedChanged notes that the subscription has something; the feed calls it.
+func (x *Exchange) feedChanged() {
+	x.mu.Lock()
+	x.changed = true
+	x.startLocked()
+	x.mu.Unlock()
+}
+
+// push hands items to the loop and returns false if it takes none any more.
+func (x *Exchange) push(items ...item) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed {
+		return false
+	}
+	x.inbox = append(x.inbox, items...)
+	x.startLocked()
+	return true
+}
+
+// startLocked starts the loop unless it runs. mu is held.
+func (x *Exchange) startLocked() {
+	if !x.running && !x.closed && x.group.Go(x.loop) {
+		x.running = true
+	}
+}

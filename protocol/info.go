@@ -1,0 +1,76 @@
+package protocol
+
+import "github.com/p2pcore/p2pcore/internal/replica"
+
+// PeerInfo is what is known of one peer of a feed: one channel on one connection.
+type PeerInfo struct {
+	Name      string // Config.Peer of the connection
+	Initiator bool   // this side opened the stream
+
+	Synced           bool // the remote has told its head; the next fields mean nothing before
+	RemoteFork       uint64
+	RemoteLength     uint64 // in blocks
+	RemoteContiguous uint64 // blocks it is known to hold without a gap from block 0
+	Uploading        bool   // it serves
+	Downloading      bool   // it wants the feed
+
+	Inflight, Window           int // our requests that wait for an answer, and how many may
+	Queued                     int // its requests that wait for one
+	BlocksReceived, BlocksSent uint64
+	BytesReceived, BytesSent   uint64 // of these blocks
+}
+
+// Stats counts what has gone over all channels of an exchange since NewExchange.
+type Stats struct {
+	Peers           int    // open channels
+	Wants           int    // calls of the feed that wait for something
+	Inflight        int    // requests sent and not answered, or being applied
+	BlocksReceived  uint64 // verified and stored
+	BytesReceived   uint64 // of these blocks
+	BlocksSent      uint64
+	BytesSent       uint64 // of these blocks
+	Requests        uint64 // sent
+	Cancels         uint64 // sent
+	Refused         uint64 // requests that a peer did not answer with what was asked
+	Unsolicited     uint64 // answers that nobody waited for
+	InvalidProofs   uint64 // answers that failed verification; nothing of them was stored
+	InvalidRequests uint64 // malformed requests received
+	Stalls          uint64 // times that the requests of a silent peer were taken back
+}
+
+// Stats returns the counters.
+func (x *Exchange) Stats() Stats {
+	x.turn.Lock()
+	defer x.turn.Unlock()
+	s := x.machine.Stats()
+	return Stats{
+		Peers: s.Peers, Wants: s.Wants, Inflight: s.Inflight,
+		BlocksReceived: s.BlocksReceived, BytesReceived: s.BytesReceived,
+		BlocksSent: s.BlocksSent, BytesSent: s.BytesSent,
+		Requests: s.Requests, Cancels: s.Cancels, Refused: s.Refused, Unsolicited: s.Unsolicited,
+		InvalidProofs: s.InvalidProofs, InvalidRequests: s.InvalidRequests, Stalls: s.Stalls,
+	}
+}
+
+// Peers returns what is known of each peer, in the order in which they were connected.
+func (x *Exchange) Peers() []PeerInfo {
+	x.turn.Lock()
+	defer x.turn.Unlock()
+	known := x.machine.Peers(make([]replica.PeerInfo, 0, len(x.channels)))
+	peers := make([]PeerInfo, 0, len(known))
+	for _, p := range known {
+		ch := x.channels[p.Peer]
+		if ch == nil {
+			continue
+		}
+		peers = append(peers, PeerInfo{
+			Name: ch.link.conn.cfg.Peer, Initiator: ch.link.conn.cfg.Initiator,
+			Synced: p.Synced, RemoteFork: p.Fork, RemoteLength: p.Length, RemoteContiguous: p.Contiguous,
+			Uploading: p.Uploading, Downloading: p.Downloading,
+			Inflight: p.Inflight, Window: p.Window, Queued: p.Queued,
+			BlocksReceived: p.BlocksReceived, BlocksSent: p.BlocksSent,
+			BytesReceived: p.BytesReceived, BytesSent: p.BytesSent,
+		})
+	}
+	return peers
+}

@@ -1,0 +1,110 @@
+package protocol
+
+import "time"
+
+// Limits bounds what one connection may cost and what is asked over it. Zero fields take the
+// defaults.
+type Limits struct {
+	// Window is the greatest number of requests in flight on one channel. The default of 512 is
+	// what Hypercore promises to bear.
+	Window int
+	// Credit bounds the bytes that wait to be written on one channel while few are open; with many
+	// it is less. One message more may wait. Default 1 MiB.
+	Credit int
+	// Inbox bounds the bytes that one peer may have unprocessed in one exchange, proofs being
+	// verified included, before its reader waits. One message more may be there. Default 4 MiB.
+	Inbox int
+	// Resolves bounds the calls of OnOpen that run at once. Default 16.
+	Resolves int
+}
+
+const (
+	defaultWindow   = 512
+	defaultCredit   = 1 << 20
+	defaultInbox    = 4 << 20
+	defaultResolves = 16
+
+	// connCredit is shared by the channels of a connection, minCredit is the least share: enough for
+	// the messages of an idle feed and a block of the usual size.
+	connCredit = 8 << 20
+	minCredit  = 64 << 10
+
+	// maxFrame is the largest frame that the three bytes of length can announce.
+	maxFrame = 1<<24 - 1
+
+	// frameStep is how much is allocated for a frame before any of it has arrived, so that
+	// announcing a large frame costs the remote the sending of it.
+	frameStep = 1 << 20
+
+	// shareFrame: a message may keep alive a frame up to this many times its size; for less of a
+	// large frame it is copied out. Otherwise a small answer in a frame of junk costs 16 MiB.
+	shareFrame = 8
+	copyAbove  = 256 << 10
+
+	// readBuffer is how much is read from the stream at once.
+	readBuffer = 64 << 10
+
+	// writeStep is how much is written between two looks at the clock.
+	writeStep = 128 << 10
+
+	// messageCost is counted for each unprocessed message on top of its bytes.
+	messageCost = 256
+
+	// maxViolations is how many faults on its channels end a connection. One may be an accident of
+	// a damaged store on the other side; a handful is not.
+	maxViolations = 8
+
+	// maxApplyCount and maxApplyBytes bound the proofs that are handed to the feed at once.
+	maxApplyCount = 512
+	maxApplyBytes = 4 << 20
+
+	// maxProveCount does the same for requests to answer.
+	maxProveCount = 256
+
+	// maxSpare is the capacity up to which an emptied queue is kept for the next use.
+	maxSpare = 4096
+
+	// keepAlive is the silence after which an empty frame is written, silence that after which the
+	// stream is taken for dead, writeTimeout the time in which a writeStep has to be accepted. A
+	// remote that is busy with its disk may not read for a while, so the last is the longest.
+	keepAlive    = 5 * time.Second
+	silence      = 15 * time.Second
+	writeTimeout = 30 * time.Second
+
+	// closeTimeout is how long a stream that was closed may take to let go of its reader and writer.
+	closeTimeout = time.Second
+
+	// openingTimeout is how long a channel that the remote has not answered counts as a peer that
+	// may still help.
+	openingTimeout = 5 * time.Second
+
+	// A channel that the remote has closed although it seemed to be in use is opened again at once,
+	// then after reopenDelay, doubling up to maxReopenDelay. A channel that lived for steadyAfter
+	// starts afresh.
+	reopenDelay    = time.Second
+	maxReopenDelay = time.Minute
+	steadyAfter    = 30 * time.Second
+
+	// minBinding and maxBinding bound the binding: it is the key of a BLAKE2b hash.
+	minBinding = 16
+	maxBinding = 64
+
+	// minOpening and maxOpening bound the body of an opening frame.
+	minOpening = 33
+	maxOpening = 1024
+)
+
+func (l Limits) withDefaults() Limits {
+	l.Window = orDefault(l.Window, defaultWindow)
+	l.Credit = orDefault(l.Credit, defaultCredit)
+	l.Inbox = orDefault(l.Inbox, defaultInbox)
+	l.Resolves = orDefault(l.Resolves, defaultResolves)
+	return l
+}
+
+func orDefault(v, def int) int {
+	if v <= 0 {
+		return def
+	}
+	return v
+}

@@ -1,0 +1,230 @@
+package protocol
+
+import (
+	"bytes"
+	"errors"
+
+	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/internal/muxer"
+	"github.com/p2pcore/p2pcore/internal/wire"
+)
+
+// readEvents is how many messages are taken out of a frame under one lock.
+const readEvents = 64
+
+// readLoop reads until the stream ends. It is the only one that hands frames to the muxer.
+func (c *Conn) readLoop() error {
+	events := make([]muxer.Event, 0, readEvents)
+	for {
+		frame, err := c.stream.readFrame()
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		c.mux.Receive(frame)
+		c.mu.Unlock()
+		for {
+			if err := c.uncongested(); err != nil {
+				return err
+			}
+			events, err = c.next(events[:0])
+			if err != nil {
+				return &ViolationError{Reason: "malformed stream", Err: err}
+			}
+			if len(events) == 0 {
+				break
+			}
+			if err := c.handle(events, len(frame)); err != nil {
+				return err
+			}
+			clear(events)
+		}
+	}
+}
+
+// next takes messages out of the frame, up to capacity or the first event that is no message.
+func (c *Conn) next(events []muxer.Event) ([]muxer.Event, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(events) < cap(events) && !c.mux.Congested() {
+		ev, err := c.mux.Next()
+		if err != nil {
+			return events, err
+		}
+		if ev.Kind == muxer.None {
+			break
+		}
+		events = append(events, ev)
+		if ev.Kind != muxer.Message {
+			break
+		}
+	}
+	return events, nil
+}
+
+// handle carries out events. Runs of messages of one channel reach its exchange together.
+func (c *Conn) handle(events []muxer.Event, frameSize int) error {
+	for len(events) > 0 {
+		n := 1
+		if events[0].Kind == muxer.Message {
+			for n < len(events) && events[n].Channel == events[0].Channel && events[n].Kind == muxer.Message {
+				n++
+			}
+			if err := c.receive(events[:n], frameSize); err != nil {
+				return err
+			}
+		} else {
+			c.mu.Lock()
+			c.control(events[0])
+			c.mu.Unlock()
+		}
+		events = events[n:]
+	}
+	return nil
+}
+
+// receive parses messages of one channel, hands them to the exchange and waits until it has room
+// for more.
+func (c *Conn) receive(events []muxer.Event, frameSize int) error {
+	ch := events[0].Channel.User.(*channel)
+	items := make([]item, 0, len(events))
+	for _, ev := range events {
+		payload := ev.Payload
+		if frameSize > copyAbove && len(payload) < frameSize/shareFrame {
+			payload = bytes.Clone(payload)
+		}
+		it, err := ch.parse(ev.Type, payload)
+		if err != nil {
+			c.mu.Lock()
+			c.dropLink(ch.link, ch, &ViolationError{Reason: "malformed message", Err: err})
+			c.mu.Unlock()
+			break // what follows on this channel is void
+		}
+		if it.msg != nil {
+			items = append(items, it)
+		}
+	}
+	if !ch.link.x.push(items...) {
+		return nil
+	}
+	for ch.queued.Load() > int64(c.limits.Inbox) {
+		select {
+		case <-ch.drained:
+		case <-ch.link.x.closing:
+			return nil
+		case <-c.stop:
+			return ErrClosed
+		}
+	}
+	return nil
+}
+
+// parse makes an item of a message, and counts it. An unknown type gives an empty one.
+func (ch *channel) parse(typ uint64, payload []byte) (item, error) {
+	m, err := wire.Parse(typ, payload)
+	if errors.Is(err, wire.ErrUnknownType) {
+		return item{}, nil
+	}
+	if err != nil {
+		return item{}, err
+	}
+	cost := len(payload) + messageCost
+	ch.queued.Add(int64(cost))
+	return item{ch: ch, msg: m, cost: cost}, nil
+}
+
+// uncongested waits until the muxer can take more.
+func (c *Conn) uncongested() error {
+	for {
+		c.mu.Lock()
+		congested := c.mux.Congested()
+		c.mu.Unlock()
+		if !congested {
+			return nil
+		}
+		select {
+		case <-c.relief:
+		case <-c.stop:
+			return ErrClosed
+		}
+	}
+}
+
+// control carries out an event that is no message. mu is held.
+func (c *Conn) control(ev muxer.Event) {
+	switch ev.Kind {
+	case muxer.Opened:
+		c.opened(ev)
+	case muxer.Message: // kept while the channel waited to be opened here
+		ch := ev.Channel.User.(*channel)
+		it, err := ch.parse(ev.Type, ev.Payload)
+		if err != nil {
+			c.dropLink(ch.link, ch, &ViolationError{Reason: "malformed message", Err: err})
+		} else if it.msg != nil {
+			ch.link.x.push(it)
+		}
+	case muxer.Closed:
+		ch := ev.Channel.User.(*channel)
+		if ch.link.ch == ch {
+			ch.link.ch = nil
+		}
+		ch.link.x.push(item{ch: ch, kind: channelClosed, rejected: ev.Rejected})
+	case muxer.Pending:
+		c.undecidedOpen(ev.Remote)
+	}
+}
+
+// opened checks what the remote's open has brought and tells the exchange. mu is held.
+func (c *Conn) opened(ev muxer.Event) {
+	if ev.Channel.Closed() {
+		return
+	}
+	ch := ev.Channel.User.(*channel)
+	h, err := ch.link.check(ev.Handshake)
+	if err != nil {
+		c.dropLink(ch.link, ch, &ViolationError{Reason: "capability", Err: err})
+		return
+	}
+	room := max(min(c.limits.Credit, connCredit/max(1, c.mux.Channels())), minCredit)
+	ch.link.x.push(item{ch: ch, kind: channelOpened, seeks: h.Seeks, room: room})
+}
+
+// undecidedOpen looks who can answer an open of the remote. mu is held.
+func (c *Conn) undecidedOpen(r *muxer.Remote) {
+	if r.Protocol() != channelProtocol && r.Protocol() != channelAlias || len(r.ID()) != len(feed.DiscoveryKey{}) {
+		c.mux.Reject(r)
+		signal(c.wake)
+		return
+	}
+	if l := c.links[feed.DiscoveryKey([]byte(r.ID()))]; l != nil {
+		c.answer(l, r)
+		return
+	}
+	if c.cfg.OnOpen == nil || c.stopped {
+		c.mux.Reject(r)
+		signal(c.wake)
+		return
+	}
+	c.undecided = append(c.undecided, r)
+	if c.resolving < c.limits.Resolves && c.group.Go(c.resolve) {
+		c.resolving++
+	}
+}
+
+// answer opens the channel of an attached exchange for a remote that has opened it, if the remote
+// has proved that it knows the key; else it learns as much as if the feed were unknown. mu is held.
+func (c *Conn) answer(l *link, r *muxer.Remote) {
+	if !r.Undecided() {
+		return
+	}
+	if _, err := l.check(r.Handshake()); err != nil {
+		c.mux.Reject(r)
+		c.violate(&ViolationError{Reason: "capability", Err: err})
+	} else if l.ch != nil {
+		c.mux.Reject(r) // one channel for each feed
+	} else {
+		c.openChannel(l)
+	}
+	signal(c.wake)
+	signal(c.relief)
+}

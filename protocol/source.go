@@ -1,0 +1,70 @@
+package protocol
+
+import (
+	"context"
+
+	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/internal/replica"
+)
+
+var _ feed.Source = (*Exchange)(nil)
+
+// Fetch implements feed.Source: it returns when all wanted blocks are stored, or with ctx's error, or
+// ErrClosed, or the failure that keeps them from being stored. With Follow it returns with an error
+// only.
+func (x *Exchange) Fetch(ctx context.Context, w feed.Want) error {
+	_, err := x.wish(ctx, func(t replica.Ticket) replica.Event {
+		return replica.Want{
+			Ticket: t, Range: w.Range, Blocks: w.Blocks, Linear: w.Linear, Priority: w.Priority, Follow: w.Follow,
+		}
+	})
+	return err
+}
+
+// Seek implements feed.Source: one step of the search for a byte offset.
+func (x *Exchange) Seek(ctx context.Context, byteOffset uint64) error {
+	place, err := x.core.Locate(ctx, byteOffset, 0)
+	if err != nil || place.Found {
+		return err
+	}
+	_, err = x.wish(ctx, func(t replica.Ticket) replica.Event {
+		return replica.WantSeek{Ticket: t, Bytes: byteOffset, Span: place.Window}
+	})
+	return err
+}
+
+// Upgrade implements feed.Source.
+func (x *Exchange) Upgrade(ctx context.Context) (grown bool, err error) {
+	return x.wish(ctx, func(t replica.Ticket) replica.Event { return replica.WantUpgrade{Ticket: t} })
+}
+
+// wish hands a wish to the machine and waits until it is resolved.
+func (x *Exchange) wish(ctx context.Context, event func(replica.Ticket) replica.Event) (grown bool, err error) {
+	if err := context.Cause(ctx); err != nil {
+		return false, err
+	}
+	ticket := replica.Ticket(x.tickets.Add(1))
+	done := make(chan replica.Resolve, 1)
+	x.mu.Lock()
+	if x.closed {
+		x.mu.Unlock()
+		return false, ErrClosed
+	}
+	x.waiting[ticket] = done
+	x.inbox = append(x.inbox, item{kind: machineEvent, ev: event(ticket)})
+	x.startLocked()
+	x.mu.Unlock()
+
+	select {
+	case r := <-done:
+		return r.Grown, r.Err
+	case <-x.closing:
+		return false, ErrClosed
+	case <-ctx.Done():
+		x.mu.Lock()
+		delete(x.waiting, ticket)
+		x.mu.Unlock()
+		x.push(item{kind: machineEvent, ev: replica.Forget{Ticket: ticket}})
+		return false, context.Cause(ctx)
+	}
+}
