@@ -43,9 +43,6 @@ func (f *Feed) appendInTurn(ctx context.Context, pair KeyPair, blocks [][]byte, 
 	case len(blocks) == 0:
 		return Change{}, nil
 	}
-	if p := f.who.prologue(); p != nil && f.head.length < p.Length {
-		return Change{}, fmt.Errorf("%w: the prologue of %d blocks is not filled", ErrNotWritable, p.Length)
-	}
 	if uint64(len(blocks)) > maxLength-f.head.length {
 		return Change{}, fmt.Errorf("%w: more than %d blocks", ErrOutOfRange, uint64(maxLength))
 	}
@@ -56,11 +53,18 @@ func (f *Feed) appendInTurn(ctx context.Context, pair KeyPair, blocks [][]byte, 
 	batch.Grow(len(blocks))
 	c := &commit{base: f.head, bits: &f.bits, auth: f.dirtyAuth(), durable: true}
 	c.blocks = make([]blockWrite, len(blocks))
+	prologue := f.who.prologue()
 	for i, b := range blocks {
 		c.blocks[i] = blockWrite{f.head.length + uint64(i), b}
 		if err := batch.Append(b); err != nil {
 			return Change{}, fmt.Errorf("feed: append: %w", err)
 		}
+		if prologue != nil && c.blocks[i].index+1 == prologue.Length && batch.Head().Hash != prologue.Hash {
+			return Change{}, fmt.Errorf("%w: the blocks are not those of the prologue", ErrNotWritable)
+		}
+	}
+	if prologue != nil && f.head.length+uint64(len(blocks)) < prologue.Length {
+		return Change{}, fmt.Errorf("%w: the prologue of %d blocks has to be filled at once", ErrNotWritable, prologue.Length)
 	}
 	c.nodes = batch.Nodes()
 	tree := batch.Tree()

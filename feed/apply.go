@@ -88,6 +88,10 @@ func (f *Feed) applyInTurn(ctx context.Context, ps []*Proof, results []Applied) 
 	if err := batch.VerifyMany(ctx, f.viewLocked(), ps, bounded{who}, errs); err != nil {
 		return nil, fmt.Errorf("apply: %w", err)
 	}
+	if who != f.who && errors.Is(errs[0], merkle.ErrPrologue) {
+		// Before the manifest is known, what it does not vouch for is just not signed.
+		errs[0] = fmt.Errorf("%w: %v", ErrInvalidSignature, errs[0])
+	}
 	grown := batch.Upgraded()
 	if who != f.who && auth == nil {
 		// The compat manifest was assumed. Only a signature shows that it is the right one.
