@@ -103,9 +103,9 @@ func TestRules(t *testing.T) {
 		{"tests choose their tools and look no higher", source{
 			"feed/a_test.go":      `import ("net"; "github.com/libp2p/go-libp2p"; "OUR/feed"; "OUR/corestore")`,
 			"feed/a.go":           ``,
-			"corestore/a_test.go": `import "OUR/corestore/disk"`,
+			"corestore/a_test.go": `import ("OUR/corestore/disk"; "OUR/node")`,
 			"protocol/a_test.go":  `import ("OUR/feed"; "github.com/ipfs/go-datastore")`,
-		}, []string{"corestore/a_test.go:2: /corestore may not import /corestore/disk", "feed/a_test.go:2: /feed may not import /corestore"}},
+		}, []string{"corestore/a_test.go:2: /corestore may not import /node", "feed/a_test.go:2: /feed may not import /corestore"}},
 		{"package outside the table", source{
 			"tools/a.go": ``,
 			"a.go":       ``,

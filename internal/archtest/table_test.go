@@ -44,7 +44,7 @@ var table = []row{
 	{
 		pkgs:  []string{"/corestore"},
 		allow: list([]string{"std", "/internal/...", "/feed"}, cryptography, datastore),
-		never: list(network, libp2p, programs, []string{"/corestore/disk", "/protocol", "/dht", "/node/..."}),
+		never: list(network, libp2p, programs, []string{"/protocol", "/dht", "/node/..."}),
 	},
 	{
 		pkgs: []string{"/corestore/disk"},
