@@ -165,3 +165,17 @@ func TestRunsOfFullPagesMerge(t *testing.T) {
 		}
 	}
 }
+
+func TestPageThatFillsUpJoinsItsNeighbours(t *testing.T) {
+	for _, order := range [][3]uint64{{0, 2, 1}, {2, 0, 1}, {2, 1, 0}, {0, 1, 2}, {1, 0, 2}, {1, 2, 0}} {
+		var f Bitfield
+		for _, p := range order {
+			f.SetRange(p*PageBits+7, (p+1)*PageBits, true)
+			f.SetRange(p*PageBits, p*PageBits+7, true)
+			checkShape(t, "filling up", &f)
+		}
+		if len(f.segments) != 1 || f.segments[0].n != 3 || f.partial != 0 {
+			t.Errorf("segments after pages %v = %v, want one run of 3", order, f.segments)
+		}
+	}
+}
