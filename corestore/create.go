@@ -124,8 +124,8 @@ func (s *Store) create(ctx context.Context, want *record, opts feed.Options) (*f
 	return f, nil
 }
 
-// makeKnown writes the index entries of a feed whose own records are durable. A datastore without
-// atomic batches may also lose the older of two writes, hence the sync between them.
+// makeKnown writes the index entries of a feed whose own records are durable, one by one. A datastore
+// without atomic batches may also lose the older of two writes, hence the sync between them.
 func (s *shared) makeKnown(ctx context.Context, n uint32, r *record) error {
 	if err := s.ds.Put(ctx, recordKey(n), r.append(nil)); err != nil {
 		return err
@@ -170,11 +170,6 @@ func (s *shared) takeNumber(ctx context.Context) (uint32, error) {
 // adopt adds the secret and the names of want to a feed that was stored before them, such as one that
 // was opened by key. The turn is held if want has names.
 func (s *shared) adopt(ctx context.Context, sl *slot, want *record, opts feed.Options) error {
-	s.mu.Lock()
-	if sl.pair == nil {
-		sl.pair = opts.KeyPair
-	}
-	s.mu.Unlock()
 	if s.opts.ReadOnly {
 		return nil
 	}
@@ -185,6 +180,10 @@ func (s *shared) adopt(ctx context.Context, sl *slot, want *record, opts feed.Op
 			return err
 		}
 	}
+	// Later sessions sign too; not before the manifest says that they may.
+	s.mu.Lock()
+	sl.pair = opts.KeyPair
+	s.mu.Unlock()
 	if len(want.names) == 0 {
 		if err := take(ctx, s.turn); err != nil {
 			return err
@@ -228,10 +227,13 @@ func (r *record) addName(name Name) {
 	}
 }
 
-// update rewrites the record of a stored feed, with its names. The turn is held.
+// update rewrites the record of a stored feed, and its names. The turn is held.
 func (s *shared) update(ctx context.Context, n uint32, r *record) error {
 	if len(r.names) > maxNames {
 		return fmt.Errorf("%w: a feed has at most %d", ErrName, maxNames)
+	}
+	if !s.atomic {
+		return s.makeKnown(ctx, n, r)
 	}
 	b, err := s.ds.Batch(ctx)
 	if err != nil {

@@ -208,11 +208,15 @@ func (x index) put(ctx context.Context, w writer, n uint32, r *record) error {
 		return err
 	}
 	for _, name := range r.names {
-		if err := w.Put(ctx, nameKey(name), dk[:]); err != nil {
+		if err := x.putName(ctx, w, name, dk); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (x index) putName(ctx context.Context, w writer, name Name, dk feed.DiscoveryKey) error {
+	return w.Put(ctx, nameKey(name), dk[:])
 }
 
 func parseNumber(b []byte) (uint32, error) {

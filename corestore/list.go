@@ -181,6 +181,16 @@ func (s *Store) Alias(ctx context.Context, name string, key feed.Key) error {
 	if ok && slices.Contains(rec.names, full) {
 		return nil
 	}
+	if !ok && !s.atomic {
+		// A crash before the record knows of it leaves a name that works, and no feed that claims a
+		// name which leads elsewhere.
+		if err := s.index.putName(ctx, s.ds, full, dk); err != nil {
+			return err
+		}
+		if err := s.sync(ctx); err != nil {
+			return err
+		}
+	}
 	rec.addName(full)
 	return s.update(ctx, n, rec)
 }
