@@ -1,0 +1,125 @@
+// Package holder is the process that holds a store: it has the lock, the open store, the API on the store's
+// socket, and the node once a request needs one.
+package holder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/p2pcore/p2pcore/corestore"
+	"github.com/p2pcore/p2pcore/corestore/disk"
+	"github.com/p2pcore/p2pcore/internal/lifecycle"
+	"github.com/p2pcore/p2pcore/node/api"
+)
+
+// shutdownPatience is how long requests of other processes may take to notice the end.
+const shutdownPatience = 2 * time.Second
+
+// Options of Open.
+type Options struct {
+	Dir       string
+	Shape     api.NodeShape // Bootstrap may hold @FILE
+	Version   string
+	Command   string // for others to read who holds the store
+	Bootstrap bool   // the process serves a private network and nothing else
+	Logger    *slog.Logger
+	OnFatal   func(error) // see disk.Options
+}
+
+// Holder is an open store that this process holds.
+type Holder struct {
+	opts   Options
+	disk   *disk.Disk
+	store  *corestore.Store
+	server *api.Server
+	http   *http.Server
+	socket string
+	group  *lifecycle.Group // of the socket's server and of the search for bootstrap files
+	files  files
+}
+
+// Open takes the lock of the store, makes the store if there is none, and serves it on its socket. The error is
+// a *disk.LockedError if another process holds it.
+func Open(ctx context.Context, opts Options) (*Holder, error) {
+	d, err := disk.Open(opts.Dir, disk.Options{Logger: opts.Logger, OnFatal: opts.OnFatal})
+	if err != nil {
+		return nil, err
+	}
+	store, err := corestore.Open(ctx, d.Datastore(), corestore.Options{Logger: opts.Logger, ReadOnly: d.ReadOnly()})
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	h := &Holder{opts: opts, disk: d, store: store, group: lifecycle.NewGroup()}
+	cfg := api.Config{
+		Store:    store,
+		Start:    h.start,
+		Identity: h.identity,
+		Waiting:  h.files.waiting,
+		Logger:   opts.Logger,
+		Status: api.Status{
+			Version: opts.Version, PID: os.Getpid(), Store: opts.Dir, Command: opts.Command, Shape: opts.Shape,
+		},
+	}
+	if opts.Bootstrap {
+		cfg.Start = nil
+		cfg.Bootstrap = h.bootstrap
+	}
+	h.server = api.New(cfg)
+	if err := h.listen(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the store's socket: %w", err), h.Close())
+	}
+	return h, nil
+}
+
+// listen serves the API on the socket. That it cannot is an error: others could not reach the store.
+func (h *Holder) listen() error {
+	path, err := SocketPath(h.opts.Dir)
+	if err != nil {
+		return err
+	}
+	// We hold the lock, so a socket that lies there is a dead process's.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return err
+	}
+	h.socket = path
+	h.http = h.server.HTTPServer()
+	if err := os.Chmod(path, 0o600); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	h.group.Go(func(context.Context) {
+		if err := h.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			h.opts.Logger.Error("the store's socket failed", "err", err)
+		}
+	})
+	return h.disk.SetSocket(path)
+}
+
+// Transport calls the API in memory.
+func (h *Holder) Transport() http.RoundTripper { return h.server.Transport() }
+
+// Close ends what other processes do through this one, so that one of them can take the store over, and then
+// everything else.
+func (h *Holder) Close() error {
+	if h.http != nil {
+		h.group.Go(func(context.Context) {
+			ctx, cancel := context.WithTimeout(context.Background(), shutdownPatience)
+			defer cancel()
+			if h.http.Shutdown(ctx) != nil {
+				h.http.Close()
+			}
+		})
+	}
+	errs := []error{h.server.Close()}
+	h.group.Close()
+	return errors.Join(append(errs, h.store.Close(), h.disk.Close())...)
+}

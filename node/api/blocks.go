@@ -1,0 +1,302 @@
+package api
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/p2pcore/p2pcore/dht"
+	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/internal/lifecycle"
+)
+
+// BlockLine is a block as a line of JSON: Text when the bytes are UTF-8, else Data.
+type BlockLine struct {
+	Index  uint64  `json:"index"`
+	Length int     `json:"length"`
+	Text   *string `json:"text,omitempty"`
+	Data   *string `json:"data,omitempty"` // base64
+}
+
+// NewBlockLine describes a block.
+func NewBlockLine(index uint64, block []byte) BlockLine {
+	l := BlockLine{Index: index, Length: len(block)}
+	if utf8.Valid(block) {
+		text := string(block)
+		l.Text = &text
+	} else {
+		data := base64.StdEncoding.EncodeToString(block)
+		l.Data = &data
+	}
+	return l
+}
+
+// reader gives blocks in order, and fetches what is missing. One goroutine calls its methods.
+type reader struct {
+	s       *Server
+	session *feed.Session
+	sub     *feed.Subscription
+	group   *lifecycle.Group
+	peers   []peer.AddrInfo
+	local   bool // never wait, never fetch
+	want    feed.Want
+	reach   *reach // nil while everything was here
+}
+
+func (s *Server) newReader(r *http.Request, key feed.Key) (*reader, error) {
+	peers, err := peerParams(r)
+	if err != nil {
+		return nil, err
+	}
+	session, err := s.cfg.Store.Keyed(r.Context(), key)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", key, err)
+	}
+	return &reader{
+		s:       s,
+		session: session,
+		sub:     session.Feed().Subscribe(),
+		group:   s.group.Child(),
+		peers:   peers,
+		local:   r.URL.Query().Get("local") == "1",
+		want:    feed.Want{Linear: true},
+	}, nil
+}
+
+func (b *reader) close() {
+	b.group.Close()
+	if b.reach != nil {
+		b.reach.close()
+	}
+	b.sub.Close()
+	b.session.Close()
+}
+
+// connect makes the node look for the feed, and fetch it from block index on.
+func (b *reader) connect(ctx context.Context, index uint64) error {
+	if b.reach != nil || b.local || b.session.Info().Writable {
+		return nil
+	}
+	reach, err := b.s.reach(ctx, b.session, dht.Lookup, b.peers)
+	if err != nil {
+		return err
+	}
+	b.reach = reach
+	want := b.want
+	want.Range.Start = max(index, want.Range.Start)
+	if want.Range.Start >= want.Range.End {
+		return nil
+	}
+	b.group.Go(func(ctx context.Context) {
+		reach.fetch(ctx, want) // its outcome shows in the store; waiting says what is missing
+	})
+	return nil
+}
+
+// here returns a block if it is stored.
+func (b *reader) here(ctx context.Context, index uint64) ([]byte, bool, error) {
+	if !b.session.Has(index) {
+		return nil, false, nil
+	}
+	block, err := b.session.GetLocal(ctx, index)
+	if errors.Is(err, feed.ErrNotAvailable) {
+		return nil, false, nil // a crash has lost it; it is fetched again
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("read block %d: %w", index, err)
+	}
+	return block, true, nil
+}
+
+// block waits for a block, or until end tells that it will not be needed: then it returns nil, false.
+func (b *reader) block(ctx context.Context, index uint64, end func() uint64) ([]byte, bool, error) {
+	for index < end() {
+		block, ok, err := b.here(ctx, index)
+		if ok || err != nil {
+			return block, ok, err
+		}
+		if b.local {
+			return nil, false, Errorf(CodeError, "block %d is not stored here; without --local it would be fetched", index)
+		}
+		if err := b.connect(ctx, index); err != nil {
+			return nil, false, err
+		}
+		step, cancel := context.WithTimeout(ctx, headPoll*2)
+		_, err = b.sub.Next(step)
+		cancel()
+		if err != nil && step.Err() == nil || ctx.Err() != nil {
+			return nil, false, err
+		}
+	}
+	return nil, false, nil
+}
+
+// findEnd settles where a reader without an end stops. It returns at once if that needs nobody else; else the
+// result of end is endless until it is known.
+func (b *reader) findEnd(ctx context.Context) (end func() uint64, err error) {
+	info := b.session.Info()
+	if b.local || info.Writable {
+		return func() uint64 { return info.Length }, nil
+	}
+	if err := b.connect(ctx, 0); err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	length := uint64(endless)
+	b.group.Go(func(ctx context.Context) {
+		if n, err := b.reach.settle(ctx); err == nil {
+			mu.Lock()
+			defer mu.Unlock()
+			length = n
+		}
+	})
+	return func() uint64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return length
+	}, nil
+}
+
+// notices sends waiting events while index does not move, until the group ends.
+func (b *reader) notices(ctx context.Context, moved func() uint64, send func(Event) error) {
+	b.group.Go(func(context.Context) {
+		var m *meter
+		for sleep(ctx, progressInterval) {
+			if m == nil {
+				m = &meter{reach: b.reach, since: time.Now()}
+			}
+			if e, ok := m.waiting(moved()); ok && send(e) != nil {
+				return
+			}
+		}
+	})
+}
+
+// getBlocks streams blocks in order.
+func (s *Server) getBlocks(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	start, end := uint64(0), uint64(endless)
+	for _, side := range []struct {
+		name string
+		to   *uint64
+	}{{"start", &start}, {"end", &end}} {
+		if !q.Has(side.name) {
+			continue
+		}
+		n, err := strconv.ParseUint(q.Get(side.name), 10, 53)
+		if err != nil {
+			return Errorf(CodeUsage, "%s=%q is no block index", side.name, abbreviate(q.Get(side.name)))
+		}
+		*side.to = n
+	}
+	key, err := s.resolve(r.Context(), r.PathValue("core"))
+	if err != nil {
+		return err
+	}
+	if q.Get("local") == "1" {
+		if key, err = s.known(r.Context(), r.PathValue("core")); err != nil {
+			return err
+		}
+	}
+	b, err := s.newReader(r, key)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	b.want.Range = feed.Range{Start: start, End: end}
+	b.want.Follow = end == endless
+	return s.sendBlocks(w, r, b, start, end, q.Get("follow") == "1")
+}
+
+func (s *Server) sendBlocks(w http.ResponseWriter, r *http.Request, b *reader, start, end uint64, follow bool) error {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	until := func() uint64 { return end }
+	if end == endless && !follow {
+		var err error
+		if until, err = b.findEnd(ctx); err != nil {
+			return err
+		}
+	}
+	out := newStream(w, r)
+	var mu sync.Mutex // of out and of next
+	next := start
+	position := func() uint64 { mu.Lock(); defer mu.Unlock(); return next }
+	send := func(e Event) error { mu.Lock(); defer mu.Unlock(); return out.event(e) }
+	noticed := false
+	for index := start; index < until(); index++ {
+		block, ok, err := b.here(ctx, index)
+		if !ok && err == nil {
+			mu.Lock()
+			err = out.flush()
+			mu.Unlock()
+			if err == nil {
+				err = b.connect(ctx, index)
+			}
+			if err == nil && b.reach != nil && !noticed {
+				noticed = true
+				b.notices(ctx, position, send)
+			}
+			if err == nil {
+				block, ok, err = b.block(ctx, index, until)
+			}
+		}
+		if err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			return out.fail(r, err)
+		}
+		if !ok {
+			break
+		}
+		mu.Lock()
+		next = index + 1
+		if out.frames {
+			err = out.frame(FrameBlock, block)
+		} else {
+			err = out.buffered(NewBlockLine(index, block))
+		}
+		mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return send(Event{Event: "end", Length: position()})
+}
+
+// getBlock gives one block's bytes, and waits for it if it has to be fetched.
+func (s *Server) getBlock(w http.ResponseWriter, r *http.Request) error {
+	index, err := strconv.ParseUint(r.PathValue("index"), 10, 53)
+	if err != nil {
+		return Errorf(CodeUsage, "%q is no block index", abbreviate(r.PathValue("index")))
+	}
+	key, err := s.resolve(r.Context(), r.PathValue("core"))
+	if err != nil {
+		return err
+	}
+	b, err := s.newReader(r, key)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	b.want.Range = feed.Range{Start: index, End: index + 1}
+	block, ok, err := b.block(r.Context(), index, func() uint64 { return endless })
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return Errorf(CodeError, "feed %s has no block %d", key, index)
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.Itoa(len(block)))
+	_, err = w.Write(block)
+	return err
+}

@@ -1,0 +1,206 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/p2pcore/p2pcore/feed"
+)
+
+// getBytes serves a feed's blocks as one content, the whole or the part that the Range header names,
+// and fetches no more than that part needs. Parameters: length=N counts only the first N blocks; from and to
+// name a part in bytes that is cut where the content ends; local=1 fetches nothing.
+func (s *Server) getBytes(w http.ResponseWriter, r *http.Request) error {
+	key, err := s.resolve(r.Context(), r.PathValue("core"))
+	if err != nil {
+		return err
+	}
+	b, err := s.newReader(r, key)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	ctx := r.Context()
+	info := b.session.Info()
+	if info.Length == 0 && !info.Writable && !b.local && !r.URL.Query().Has("length") {
+		if err := b.connect(ctx, endless); err != nil {
+			return err
+		}
+		if _, err := b.reach.settle(ctx); err != nil {
+			return err
+		}
+		info = b.session.Info()
+	}
+	c := &content{b: b, length: info.Length, size: info.ByteLength, known: true}
+	if err := c.limit(r, info); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("ETag", etag(info.Fork, info.Length))
+	w.Header().Set("Accept-Ranges", "bytes")
+	if c.explicit {
+		w.WriteHeader(http.StatusOK)
+		return c.copy(ctx, w, c.from, c.to)
+	}
+	part, partial, err := parseRangeHeader(r.Header.Get("Range"), c.size)
+	if err != nil || partial && !c.known {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", c.size))
+		return Errorf(CodePartial, "range %q is not within the %d bytes of the content", abbreviate(r.Header.Get("Range")), c.size)
+	}
+	status := http.StatusOK
+	if partial {
+		status = http.StatusPartialContent
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", part.start, part.end-1, c.size))
+	}
+	if c.known {
+		w.Header().Set("Content-Length", strconv.FormatUint(part.end-part.start, 10))
+	} else {
+		part.end = endless
+	}
+	w.WriteHeader(status)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	return c.copy(ctx, w, part.start, part.end)
+}
+
+// content is the bytes of the first length blocks of a feed.
+type content struct {
+	b        *reader
+	length   uint64 // blocks
+	size     uint64 // bytes, if known
+	known    bool
+	explicit bool // from and to were given
+	from, to uint64
+}
+
+// limit reads the parameters.
+func (c *content) limit(r *http.Request, info feed.Info) error {
+	q := r.URL.Query()
+	c.to = endless
+	for _, p := range []struct {
+		name string
+		to   *uint64
+	}{{"length", &c.length}, {"from", &c.from}, {"to", &c.to}} {
+		if !q.Has(p.name) {
+			continue
+		}
+		n, err := strconv.ParseUint(q.Get(p.name), 10, 53)
+		if err != nil {
+			return Errorf(CodeUsage, "%s=%q is no number", p.name, abbreviate(q.Get(p.name)))
+		}
+		*p.to = n
+		c.explicit = c.explicit || p.name != "length"
+	}
+	switch {
+	case c.length == 0:
+		c.size = 0
+	case c.length != info.Length:
+		c.known = false
+	}
+	return nil
+}
+
+// copy writes bytes [start, end), or up to the end of the content.
+func (c *content) copy(ctx context.Context, w io.Writer, start, end uint64) error {
+	if c.known {
+		end = min(end, c.size)
+	}
+	if start >= end || c.length == 0 {
+		return nil
+	}
+	index, skip, err := c.find(ctx, start)
+	if errors.Is(err, feed.ErrOutOfRange) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find byte %d: %w", start, err)
+	}
+	c.b.want.Range = feed.Range{Start: index, End: c.length}
+	if c.known && end < c.size {
+		if last, _, err := c.b.session.Seek(ctx, end-1); err == nil {
+			c.b.want.Range.End = min(last+1, c.length)
+		}
+	}
+	if c.b.reach != nil { // it was needed before the range was known
+		want := c.b.want
+		c.b.group.Go(func(ctx context.Context) { c.b.reach.fetch(ctx, want) })
+	}
+	for left := end - start; left > 0 && index < c.length; index++ {
+		block, ok, err := c.b.block(ctx, index, func() uint64 { return c.length })
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return nil
+		}
+		block = block[min(skip, uint64(len(block))):]
+		skip = 0
+		block = block[:min(left, uint64(len(block)))]
+		left -= uint64(len(block))
+		if _, err := w.Write(block); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// find returns the block that holds a byte, and where in it. The tree nodes that this takes are fetched.
+func (c *content) find(ctx context.Context, offset uint64) (index, skip uint64, err error) {
+	if offset == 0 {
+		return 0, 0, nil
+	}
+	if !c.b.local {
+		if err := c.b.connect(ctx, endless); err != nil {
+			return 0, 0, err
+		}
+	}
+	return c.b.session.Seek(ctx, offset)
+}
+
+// parseRangeHeader reads one range of RFC 9110 section 14. A header that it does not understand, or that
+// names several ranges, is ignored, as the RFC allows.
+func parseRangeHeader(header string, size uint64) (part byteRange, partial bool, err error) {
+	whole := byteRange{0, size}
+	spec, ok := strings.CutPrefix(header, "bytes=")
+	if !ok || strings.Contains(spec, ",") {
+		return whole, false, nil
+	}
+	first, last, ok := strings.Cut(strings.TrimSpace(spec), "-")
+	if !ok {
+		return whole, false, nil
+	}
+	if first == "" {
+		n, err := strconv.ParseUint(last, 10, 63)
+		if err != nil {
+			return whole, false, nil
+		}
+		if n == 0 || size == 0 {
+			return whole, true, errRange
+		}
+		return byteRange{size - min(n, size), size}, true, nil
+	}
+	start, err := strconv.ParseUint(first, 10, 63)
+	if err != nil {
+		return whole, false, nil
+	}
+	end := size
+	if last != "" {
+		n, err := strconv.ParseUint(last, 10, 63)
+		if err != nil || n < start {
+			return whole, false, nil
+		}
+		end = min(n+1, size)
+	}
+	if start >= size {
+		return whole, true, errRange
+	}
+	return byteRange{start, end}, true, nil
+}
+
+var errRange = errors.New("api: range not satisfiable")

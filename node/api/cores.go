@@ -1,0 +1,170 @@
+package api
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/p2pcore/p2pcore/corestore"
+	"github.com/p2pcore/p2pcore/feed"
+)
+
+func (s *Server) getCores(w http.ResponseWriter, r *http.Request) error {
+	infos := []CoreInfo{}
+	for e, err := range s.cfg.Store.List(r.Context()) {
+		if err != nil {
+			return fmt.Errorf("list feeds: %w", err)
+		}
+		info, err := s.describe(r.Context(), e)
+		if errors.Is(err, feed.ErrNotFound) {
+			continue // deleted while we list
+		}
+		if err != nil {
+			return err
+		}
+		infos = append(infos, info)
+	}
+	return writeJSON(w, http.StatusOK, infos)
+}
+
+func (s *Server) getCore(w http.ResponseWriter, r *http.Request) error {
+	key, err := s.known(r.Context(), r.PathValue("core"))
+	if err != nil {
+		return err
+	}
+	return s.writeCore(w, r, http.StatusOK, key)
+}
+
+// writeCore answers with the info object of a stored feed.
+func (s *Server) writeCore(w http.ResponseWriter, r *http.Request, status int, key feed.Key) error {
+	e, err := s.entry(r.Context(), key)
+	if err != nil {
+		return err
+	}
+	info, err := s.describe(r.Context(), e)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("ETag", etag(info.Fork, info.Length))
+	return writeJSON(w, status, info)
+}
+
+// etag names a version of a feed: "FORK.LENGTH".
+func etag(fork, length uint64) string { return fmt.Sprintf(`"%d.%d"`, fork, length) }
+
+func (s *Server) postCores(w http.ResponseWriter, r *http.Request) error {
+	var body NewCore
+	if err := readJSON(w, r, &body); err != nil {
+		return err
+	}
+	session, err := s.create(r.Context(), body)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	return s.writeCore(w, r, http.StatusCreated, session.Key())
+}
+
+func (s *Server) create(ctx context.Context, body NewCore) (*feed.Session, error) {
+	switch {
+	case body.Name != "" && body.Key != "":
+		return nil, Errorf(CodeUsage, "a new feed has a name or a key, not both")
+	case body.Key != "":
+		link, ok, err := ParseCore(body.Key)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, unknown(body.Key)
+		}
+		return s.cfg.Store.Keyed(ctx, link.Key)
+	case body.Name == "":
+		return s.cfg.Store.Fresh(ctx)
+	}
+	if err := s.free(ctx, body.Name); err != nil {
+		return nil, err
+	}
+	return s.cfg.Store.Named(ctx, body.Name)
+}
+
+// free returns an error unless a new feed may bear name.
+func (s *Server) free(ctx context.Context, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	key, found, err := s.cfg.Store.LookupName(ctx, name)
+	if err != nil {
+		return fmt.Errorf("look up %q: %w", name, err)
+	}
+	if found {
+		return Errorf(CodeError, "the store has a feed %q already (%s); choose another name", name, key).status(http.StatusConflict)
+	}
+	return nil
+}
+
+// putName gives a stored feed a name: the body is {"name": …}.
+func (s *Server) putName(w http.ResponseWriter, r *http.Request) error {
+	var body NewCore
+	if err := readJSON(w, r, &body); err != nil {
+		return err
+	}
+	key, err := s.known(r.Context(), r.PathValue("core"))
+	if err != nil {
+		return err
+	}
+	if err := s.free(r.Context(), body.Name); err != nil {
+		return err
+	}
+	if err := s.cfg.Store.Alias(r.Context(), body.Name, key); err != nil {
+		return fmt.Errorf("name %s %q: %w", key, body.Name, err)
+	}
+	return s.writeCore(w, r, http.StatusOK, key)
+}
+
+// describe opens the feed for a moment to tell its state.
+func (s *Server) describe(ctx context.Context, e corestore.Entry) (CoreInfo, error) {
+	session, err := s.cfg.Store.Keyed(ctx, e.Key)
+	if err != nil {
+		return CoreInfo{}, fmt.Errorf("open %s: %w", e.Key, err)
+	}
+	defer session.Close()
+	info := session.Info()
+	disk, err := session.Feed().DiskBytes(ctx)
+	if err != nil {
+		return CoreInfo{}, fmt.Errorf("measure %s: %w", e.Key, err)
+	}
+	out := CoreInfo{
+		Key:              e.Key.Hex(),
+		ID:               e.Key.String(),
+		DiscoveryKey:     e.Key.DiscoveryKey().String(),
+		Name:             e.Name,
+		Namespace:        namespaceText(e.Namespace),
+		Length:           info.Length,
+		ByteLength:       info.ByteLength,
+		Fork:             info.Fork,
+		ContiguousLength: info.ContiguousLength,
+		LocalBlocks:      info.LocalBlocks,
+		RemoteLength:     info.Length,
+		Writable:         info.Writable,
+		DiskBytes:        disk,
+	}
+	if n := s.running(); n != nil {
+		out.Announced = n.Announced(e.Key)
+		peers := n.FeedPeers(e.Key)
+		out.Peers = len(peers)
+		for _, p := range peers {
+			out.RemoteLength = max(out.RemoteLength, p.RemoteLength)
+		}
+	}
+	return out, nil
+}
+
+// namespaceText is empty for the root, where the command line's names are.
+func namespaceText(ns corestore.Namespace) string {
+	if ns == (corestore.Namespace{}) {
+		return ""
+	}
+	return hex.EncodeToString(ns[:])
+}

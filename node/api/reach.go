@@ -1,0 +1,201 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/p2pcore/p2pcore/dht"
+	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/internal/lifecycle"
+	"github.com/p2pcore/p2pcore/node"
+)
+
+const (
+	maxPeerParams = 64 // addresses that one request may name
+	redialMin     = 500 * time.Millisecond
+	redialMax     = 15 * time.Second // also how soon a lost peer is dialled again
+	dialTimeout   = 20 * time.Second
+	retryFetch    = 100 * time.Millisecond // until the exchange of a feed is in place
+)
+
+// reach is a feed's connection to the world for as long as a request needs it: the feed is joined, and
+// the peers that the request names are dialled, again and again.
+type reach struct {
+	s       *Server
+	n       *node.Node
+	key     feed.Key
+	session *feed.Session
+	group   *lifecycle.Group
+	leave   func()
+
+	pending atomic.Int32 // first attempts that have not ended: dials and the first look-up
+}
+
+// reach starts the node if need be. The caller calls close.
+func (s *Server) reach(ctx context.Context, session *feed.Session, mode dht.Mode, peers []peer.AddrInfo) (*reach, error) {
+	n, err := s.online(ctx)
+	if err != nil {
+		return nil, err
+	}
+	leave, err := n.Join(session.Key(), mode)
+	if err != nil {
+		return nil, fmt.Errorf("join %s: %w", session.Key(), err)
+	}
+	r := &reach{s: s, n: n, key: session.Key(), session: session, group: s.group.Child(), leave: leave}
+	for _, p := range peers {
+		if p.ID == n.Host().ID() {
+			continue
+		}
+		r.pending.Add(1)
+		r.group.Go(func(ctx context.Context) { r.dial(ctx, p) })
+	}
+	if mode&dht.Lookup != 0 {
+		r.pending.Add(1)
+		r.group.Go(func(ctx context.Context) {
+			defer r.pending.Add(-1)
+			if err := n.Refresh(ctx, r.key); err != nil {
+				s.log.Debug("look-up failed", "feed", r.key.DiscoveryKey().Short(), "err", err)
+			}
+		})
+	}
+	return r, nil
+}
+
+func (r *reach) close() {
+	r.group.Close()
+	r.leave()
+}
+
+// dial keeps a peer connected.
+func (r *reach) dial(ctx context.Context, p peer.AddrInfo) {
+	first := sync.OnceFunc(func() { r.pending.Add(-1) })
+	defer first()
+	wait := redialMin
+	for {
+		attempt, cancel := context.WithTimeout(ctx, dialTimeout)
+		err := r.n.Connect(attempt, p)
+		cancel()
+		first()
+		if err != nil {
+			r.s.log.Debug("dial failed", "peer", p.ID, "err", err)
+		}
+		if !sleep(ctx, wait) {
+			return
+		}
+		wait = min(2*wait, redialMax)
+	}
+}
+
+// fetch brings blocks. It returns when they are stored, or when ctx ends.
+func (r *reach) fetch(ctx context.Context, w feed.Want) error {
+	for {
+		err := feed.ErrNotAvailable
+		if src := r.session.Feed().Source(); src != nil {
+			err = src.Fetch(ctx, w)
+		}
+		if !errors.Is(err, feed.ErrNotAvailable) && !errors.Is(err, feed.ErrClosed) {
+			return err
+		}
+		if !sleep(ctx, retryFetch) {
+			return ctx.Err()
+		}
+	}
+}
+
+// upgrade asks the peers for a longer head.
+func (r *reach) upgrade(ctx context.Context) (bool, error) {
+	src := r.session.Feed().Source()
+	if src == nil {
+		return false, nil
+	}
+	return src.Upgrade(ctx)
+}
+
+// alone tells that there is no way by which a peer could come.
+func (r *reach) alone() bool {
+	shape := r.s.cfg.Status.Shape
+	return shape.Network == node.NetworkNone && !shape.MDNS && r.pending.Load() == 0 && len(r.n.Peers()) == 0
+}
+
+// missing says why nothing comes: a short word for programs, and a line for people.
+func (r *reach) missing() (reason, message string) {
+	peers := r.n.FeedPeers(r.key)
+	if len(peers) > 0 {
+		longest := uint64(0)
+		for _, p := range peers {
+			longest = max(longest, p.RemoteLength)
+		}
+		return "no-data", fmt.Sprintf("%d peer(s) share this feed (longest has %d blocks), but none sends what is missing", len(peers), longest)
+	}
+	if wait := r.s.cfg.Waiting; wait != nil {
+		if why := wait(); why != "" {
+			return "no-network", why
+		}
+	}
+	err := r.n.NetworkErr()
+	connected := len(r.n.Peers())
+	switch {
+	case errors.Is(err, dht.ErrNoNetwork):
+		return "no-network", fmt.Sprintf("network %q is not reached: no bootstrap peer answers; check --bootstrap and --network", r.n.Network())
+	case errors.Is(err, node.ErrNoDHT):
+		return "no-peers", fmt.Sprintf("no peer shares this feed (%d connected, no DHT); give --peer, or --network", connected)
+	}
+	return "no-peers", fmt.Sprintf("looking in network %q: nobody found who shares this feed (%d peers connected)", r.n.Network(), connected)
+}
+
+// peerParams reads the peer parameters of a request.
+func peerParams(r *http.Request) ([]peer.AddrInfo, error) {
+	texts := r.URL.Query()["peer"]
+	if len(texts) > maxPeerParams {
+		return nil, Errorf(CodeUsage, "%d peers named, %d are allowed", len(texts), maxPeerParams)
+	}
+	return ParsePeers(texts)
+}
+
+// ParsePeers reads multiaddresses that end in /p2p/ID, and joins those of the same peer.
+func ParsePeers(texts []string) ([]peer.AddrInfo, error) {
+	addrs := make([]ma.Multiaddr, 0, len(texts))
+	for _, text := range texts {
+		a, err := ma.NewMultiaddr(text)
+		if err != nil {
+			return nil, Errorf(CodeUsage, "peer address %q: %v", abbreviate(text), err)
+		}
+		if _, err := peer.AddrInfoFromP2pAddr(a); err != nil {
+			return nil, Errorf(CodeUsage, "peer address %q does not end in /p2p/PEERID: %v", abbreviate(text), err)
+		}
+		addrs = append(addrs, a)
+	}
+	infos, err := peer.AddrInfosFromP2pAddrs(addrs...)
+	if err != nil {
+		return nil, Errorf(CodeUsage, "peer addresses: %v", err)
+	}
+	return infos, nil
+}
+
+func addrStrings(n *node.Node) []string {
+	out := []string{}
+	for _, a := range n.Addrs() {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+// sleep waits, and returns false if ctx ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,288 @@
+package api
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/p2pcore/p2pcore/corestore"
+	"github.com/p2pcore/p2pcore/internal/lifecycle"
+	"github.com/p2pcore/p2pcore/node"
+)
+
+// Bounds on what one request may cost before its body is understood.
+const (
+	maxJSONBytes   = 64 << 10         // the bodies that are JSON are a name or a key
+	maxHeaderBytes = 64 << 10         // links with many addresses travel in the request line
+	headerTimeout  = 10 * time.Second // a client on a socket that sends no request
+	idleTimeout    = time.Minute
+	answerTimeout  = 5 * time.Minute // of requests that are no streams
+)
+
+//go:embed openapi.yaml
+var openAPI []byte
+
+// Config is what a Server serves. Store is required.
+type Config struct {
+	Store *corestore.Store
+	// Start makes the node, when a request needs it for the first time; the server closes it. Its context
+	// bounds the start. nil: requests that need peers fail.
+	Start func(ctx context.Context) (*node.Node, error)
+	// Identity returns the peer ID that Start's node has or will have. nil: the route fails.
+	Identity func() (peer.ID, error)
+	// Waiting, if not nil, says why the node cannot have found its network yet, or "".
+	Waiting func() string
+	// Bootstrap serves a private network's DHT and relay until its context ends. It calls serving once with
+	// the addresses. nil: the route fails.
+	Bootstrap func(ctx context.Context, serving func(peer.ID, []string)) error
+	// Status is what GET /v1/status says of the process; the node's part is filled in.
+	Status Status
+	Logger *slog.Logger // nil: silent
+}
+
+// Server is the API's handler. It is safe for concurrent use.
+type Server struct {
+	cfg   Config           // set in New
+	mux   *http.ServeMux   // set in New
+	group *lifecycle.Group // of requests in memory, and of what requests start
+	log   *slog.Logger     // set in New
+
+	starting  chan struct{} // holds a token while nobody starts the node
+	appending chan struct{} // holds a token while a batch is appended
+
+	mu      sync.Mutex
+	node    *node.Node    // nil until started
+	active  int           // requests that are being served
+	drained chan struct{} // closed when closing and active is 0
+	closing bool
+}
+
+// New returns the handler for a store.
+func New(cfg Config) *Server {
+	s := &Server{
+		cfg:       cfg,
+		mux:       http.NewServeMux(),
+		group:     lifecycle.NewGroup(),
+		log:       cfg.Logger,
+		starting:  make(chan struct{}, 1),
+		appending: make(chan struct{}, 1),
+		drained:   make(chan struct{}),
+	}
+	s.starting <- struct{}{}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	for _, r := range s.routes() {
+		s.mux.Handle(r.pattern, s.handle(r))
+	}
+	return s
+}
+
+// route is one operation of the API.
+type route struct {
+	pattern string // as http.ServeMux reads it
+	stream  bool   // lasts as long as the client wants
+	serve   func(w http.ResponseWriter, r *http.Request) error
+}
+
+// routes is the whole API; openapi.yaml describes the same list.
+func (s *Server) routes() []route {
+	return []route{
+		{"GET /v1/openapi.yaml", false, s.getOpenAPI},
+		{"GET /v1/status", false, s.getStatus},
+		{"GET /v1/identity", false, s.getIdentity},
+		{"GET /v1/bootstrap", true, s.getBootstrap},
+		{"GET /v1/verify", true, s.getVerify},
+		{"GET /v1/cores", false, s.getCores},
+		{"POST /v1/cores", false, s.postCores},
+		{"GET /v1/cores/{core}", false, s.getCore},
+		{"PUT /v1/cores/{core}/name", false, s.putName},
+		{"POST /v1/cores/{core}/blocks", true, s.postBlocks},
+		{"GET /v1/cores/{core}/blocks", true, s.getBlocks},
+		{"GET /v1/cores/{core}/blocks/{index}", true, s.getBlock},
+		{"GET /v1/cores/{core}/bytes", true, s.getBytes},
+		{"HEAD /v1/cores/{core}/bytes", true, s.getBytes},
+		{"GET /v1/cores/{core}/sync", true, s.getSync},
+		{"GET /v1/cores/{core}/announce", true, s.getAnnounce},
+	}
+}
+
+// ServeHTTP serves one request. While the server closes it answers 503 with the problem "store-locked".
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !s.enter() {
+		writeProblem(w, Errorf(CodeLocked, "the process that holds the store is ending; try again"))
+		return
+	}
+	defer s.leave()
+	s.mux.ServeHTTP(w, r)
+}
+
+// HTTPServer returns a server for listeners, with this package's bounds. Its requests end when s closes.
+func (s *Server) HTTPServer() *http.Server {
+	return &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// Close refuses new requests, ends those that are being served, waits for them, and closes the node if
+// one was started. It may be called again. The store stays open.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	if !s.closing {
+		s.closing = true
+		if s.active == 0 {
+			close(s.drained)
+		}
+	}
+	s.mu.Unlock()
+	s.group.Close()
+	<-s.drained
+	s.mu.Lock()
+	n := s.node
+	s.node = nil
+	s.mu.Unlock()
+	if n == nil {
+		return nil
+	}
+	return n.Close()
+}
+
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.active++
+	return true
+}
+
+func (s *Server) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active--
+	if s.closing && s.active == 0 {
+		close(s.drained)
+	}
+}
+
+// handle wraps a route: its context ends with the server, its error becomes a problem.
+func (s *Server) handle(route route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		if !route.stream {
+			ctx, cancel = context.WithTimeout(ctx, answerTimeout)
+			defer cancel()
+		}
+		watched := s.group.Go(func(closing context.Context) {
+			select {
+			case <-closing.Done():
+				cancel()
+			case <-ctx.Done():
+			}
+		})
+		if !watched {
+			cancel()
+		}
+		tracked := &trackedWriter{ResponseWriter: w}
+		err := route.serve(tracked, r.WithContext(ctx))
+		switch {
+		case err == nil:
+		case s.group.Context().Err() != nil || tracked.started:
+			// The client must not take what it has for the whole.
+			if m, ok := w.(*memoryWriter); ok {
+				m.body.CloseWithError(err)
+			}
+			panic(http.ErrAbortHandler)
+		default:
+			s.log.Debug("request failed", "route", route.pattern, "err", err)
+			writeProblem(w, ProblemOf(err))
+		}
+	})
+}
+
+// trackedWriter knows whether an answer has begun.
+type trackedWriter struct {
+	http.ResponseWriter
+	started bool
+}
+
+func (w *trackedWriter) WriteHeader(status int) {
+	w.started = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *trackedWriter) Write(b []byte) (int, error) {
+	w.started = true
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *trackedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// online returns the node and starts it if need be.
+func (s *Server) online(ctx context.Context) (*node.Node, error) {
+	select {
+	case <-s.starting:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { s.starting <- struct{}{} }()
+	if n := s.running(); n != nil {
+		return n, nil
+	}
+	if s.cfg.Start == nil {
+		return nil, Errorf(CodeError, "this process takes part in no network")
+	}
+	n, err := s.cfg.Start(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("start the node: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.node = n // Close waits for the request that we are in, and then takes it
+	return n, nil
+}
+
+// running returns the node, or nil if none was needed yet.
+func (s *Server) running() *node.Node {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.node
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	return json.NewEncoder(w).Encode(v)
+}
+
+// readJSON reads a small body strictly: unknown fields are mistakes.
+func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxJSONBytes))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
+		return Errorf(CodeUsage, "request body: %v", err)
+	}
+	return nil
+}
+
+func (s *Server) getOpenAPI(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Content-Type", "application/yaml")
+	_, err := w.Write(openAPI)
+	return err
+}
