@@ -1,0 +1,71 @@
+package node
+
+import "time"
+
+const (
+	// serviceName is the resource manager's name for what replication uses.
+	serviceName = "p2pcore"
+
+	// openTimeout bounds the opening of a stream, to the answer. One round trip is needed.
+	openTimeout = 5 * time.Second
+	// maxOpening bounds the opening frame's body (house rule: 33 to 1024 bytes).
+	maxOpening = 1024
+
+	// maxDials bounds how many peers are dialled at once: each dial may try 8 addresses.
+	maxDials = 8
+	// maxWanted bounds the peers that we try to stay in touch with. Each costs a goroutine and, connected,
+	// about 70 kB.
+	maxWanted = 256
+	// maxWantedPerTopic bounds how many of them one topic may name: a lookup's answers are not to be trusted
+	// with all of them.
+	maxWantedPerTopic = 64
+	// maxAddrs bounds the addresses of one peer that we remember.
+	maxAddrs = 32
+
+	// dialTimeout bounds one attempt to connect, hole punching included.
+	dialTimeout = 20 * time.Second
+	// redialMin and redialMax bound the pause after a failed attempt, which doubles.
+	redialMin = 250 * time.Millisecond
+	redialMax = time.Minute
+	// forgetAfter is how many attempts may fail in a row before a peer is forgotten that a look-up or the local
+	// network named; it is wanted again when named again.
+	forgetAfter = 8
+	// resetMin and resetMax bound the random pause after the end of a stream. A reset may arrive without its
+	// code, so that "supplanted" and "failed" look alike: the pause lets the other stream come first.
+	resetMin = 50 * time.Millisecond
+	resetMax = 250 * time.Millisecond
+	// settled is how long a stream must have been up for its end to count as no failure.
+	settled = 10 * time.Second
+
+	// connLow and connHigh bound the connections that are kept: above connHigh the least useful are closed down to
+	// connLow. Peers with which feeds are shared are exempt.
+	connLow, connHigh = 160, 192
+
+	// peerTag is the worth of a peer that we replicate with, beside kad-dht's 5 for those in its table.
+	peerTag = 50
+
+	// bootstrapCheck is how often the routing table is looked at while it has peers, bootstrapSettle how long a new
+	// connection may take to fill it, bootstrapMaxWait the longest pause between rounds of failures.
+	bootstrapCheck   = 2 * time.Second
+	bootstrapSettle  = 500 * time.Millisecond
+	bootstrapMaxWait = 10 * time.Second
+
+	// maxProvides bounds the direct announcements under way: each asks about 30 peers and tells 20.
+	maxProvides = 16
+	// provideTimeout bounds one of them; the public network takes 10 to 20 s.
+	provideTimeout = time.Minute
+	// connectivityCheck is how soon after a failure the sweep asks again whether it is online.
+	connectivityCheck = 5 * time.Second
+
+	// addressQuiet is the least time between two announcements made anew because our addresses changed.
+	addressQuiet = 5 * time.Second
+
+	// reapAfter is how long the replicator keeps a stored feed at hand that no remote has a channel for.
+	reapAfter = 3 * time.Second
+
+	// maxStreamsPerPeer bounds the streams of our protocol with one peer, each way. One is live; a few more
+	// overlap while the one-stream rule decides.
+	maxStreamsPerPeer = 16
+	// maxStreams bounds them over all peers, each way.
+	maxStreams = 1024
+)

@@ -1,0 +1,377 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/p2pcore/p2pcore/corestore"
+	"github.com/p2pcore/p2pcore/dht"
+	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/internal/lifecycle"
+	hyper "github.com/p2pcore/p2pcore/protocol"
+)
+
+// ReplicatorOptions are the settings of a Replicator.
+type ReplicatorOptions struct {
+	// OnListen is called when a discovery key should be announced, looked up, or both, from now on, and again
+	// when the mode changes. OnUnlisten is called when neither is wanted any more. Calls for one key come one
+	// at a time and in order. Either may be nil.
+	OnListen   func(dk feed.DiscoveryKey, m dht.Mode)
+	OnUnlisten func(dk feed.DiscoveryKey)
+	// Linger is how long a feed that lost its last session goes on downloading on the wire, so that
+	// one that is used again soon costs no new channels. 0 means a random time of 20 to 40 s, as
+	// JavaScript's packages have it; less than 0 means none.
+	Linger time.Duration
+	// Logger receives what happens; nil means silence.
+	Logger *slog.Logger
+}
+
+// Conversation describes the stream that is handed to Run.
+type Conversation struct {
+	// Peer names the remote in logs and PeerInfo.
+	Peer string
+	// Initiator is set at the end that opened the stream.
+	Initiator bool
+	// Binding is what both ends of this stream know and no other stream shares: 16 to 64 bytes.
+	Binding []byte
+	// OnStart is called, if not nil, when the conversation begins.
+	OnStart func(c *hyper.Conn)
+}
+
+// Replicator replicates all feeds of a store over any number of streams. Every feed with a session
+// has a channel on every stream; a feed that is only stored gets one when the remote asks for it and knows
+// its key, and is closed again when nobody asks any more. It is safe for concurrent use and
+// needs no libp2p host.
+type Replicator struct {
+	// set in NewReplicator
+	store *corestore.Store
+	opts  ReplicatorOptions
+	log   *slog.Logger
+	group *lifecycle.Group
+	stop  func()
+
+	mu      sync.Mutex
+	conns   map[*hyper.Conn]struct{}         // under mu
+	entries map[feed.DiscoveryKey]*entry     // under mu
+	listens map[feed.DiscoveryKey]*listening // under mu
+	finding map[feed.DiscoveryKey]struct{}   // under mu: peers of the feed are being looked for
+	closed  bool                             // under mu
+}
+
+// entry is one feed that takes part: it has a session, or had one shortly before, or a remote asked for it.
+type entry struct {
+	// set when made
+	dk feed.DiscoveryKey
+	f  *feed.Feed
+	x  *hyper.Exchange
+
+	// under Replicator.mu
+	active  bool        // the feed has a session
+	linger  func() bool // stops the timer that ends the downloading; nil if none runs
+	release func()      // gives our reference to the feed back; nil while we hold none
+	touched time.Time   // when the exchange was last handed to a connection
+	reaping bool        // a timer will look whether the entry is still used
+}
+
+// NewReplicator returns a Replicator for the feeds of store. Close it before the store.
+func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
+	if opts.Linger == 0 {
+		opts.Linger = 20*time.Second + rand.N(20*time.Second)
+	}
+	log := opts.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	r := &Replicator{
+		store: store, opts: opts, log: log,
+		group:   lifecycle.NewGroup(),
+		conns:   make(map[*hyper.Conn]struct{}),
+		entries: make(map[feed.DiscoveryKey]*entry),
+		listens: make(map[feed.DiscoveryKey]*listening),
+		finding: make(map[feed.DiscoveryKey]struct{}),
+	}
+	r.stop = store.OnActive(r.onActive)
+	for f := range store.Active() {
+		r.onActive(f, true)
+	}
+	return r
+}
+
+// Run replicates over rwc until the stream or ctx ends, or Close is called; it returns when all that it
+// started has ended. Nil means that the remote ended the stream in order. A *hyper.ViolationError
+// is the remote's fault.
+func (r *Replicator) Run(ctx context.Context, rwc io.ReadWriteCloser, conv Conversation) error {
+	_, leave, ok := r.group.Enter()
+	if !ok {
+		return ErrClosed
+	}
+	defer leave()
+	c := hyper.NewConn(rwc, hyper.Config{
+		Initiator: conv.Initiator,
+		Binding:   conv.Binding,
+		Peer:      conv.Peer,
+		OnOpen:    r.onOpen,
+		Logger:    r.log,
+	})
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return errors.Join(ErrClosed, c.Close())
+	}
+	r.conns[c] = struct{}{}
+	var active []*entry
+	for _, e := range r.entries {
+		if e.active || e.linger != nil {
+			active = append(active, e)
+		}
+	}
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		delete(r.conns, c)
+		r.mu.Unlock()
+	}()
+
+	for _, e := range active {
+		r.attach(c, e)
+	}
+	if conv.OnStart != nil {
+		conv.OnStart(c)
+	}
+	return c.Run(ctx)
+}
+
+func (r *Replicator) attach(c *hyper.Conn, e *entry) {
+	err := c.Attach(e.x)
+	if err != nil && !errors.Is(err, hyper.ErrAttached) && !errors.Is(err, hyper.ErrClosed) {
+		r.log.Warn("feed not put on a stream", "feed", e.dk.Short(), "err", err)
+	}
+}
+
+// onActive follows the store: f has its first session, or has lost the last one. The store calls it in
+// order, and nothing here waits: a session must not be handed out before its feed has a Source.
+func (r *Replicator) onActive(f *feed.Feed, active bool) {
+	dk := f.DiscoveryKey()
+	r.mu.Lock()
+	e := r.entries[dk]
+	var old *entry
+	if e != nil && e.f != f {
+		old, e = e, nil // the store closed that one and opened the feed again
+	}
+	if e == nil {
+		if !active {
+			r.mu.Unlock()
+			return
+		}
+		e = r.add(f)
+	}
+	e.active = active
+	if e.linger != nil {
+		e.linger()
+		e.linger = nil
+	}
+	if !active && r.opts.Linger > 0 {
+		e.linger = lifecycle.AfterFunc(r.group, r.opts.Linger, func() { r.quieten(e) })
+	}
+	r.mu.Unlock()
+
+	if old != nil {
+		r.drop(old)
+	}
+	switch {
+	case active:
+		e.x.SetDownloading(true)
+		r.group.Go(func(ctx context.Context) { r.activate(ctx, e) })
+	case r.opts.Linger < 0:
+		r.quieten(e)
+	}
+}
+
+// add makes the entry of f. mu is held.
+func (r *Replicator) add(f *feed.Feed) *entry {
+	e := &entry{dk: f.DiscoveryKey(), f: f}
+	e.x = hyper.NewExchange(f, hyper.ExchangeOptions{
+		OnIdle: func() { r.reapLater(e) },
+		Logger: r.log,
+	})
+	if _, ok := r.finding[e.dk]; ok {
+		e.x.SetFinding(true)
+	}
+	r.entries[e.dk] = e
+	return e
+}
+
+// activate keeps e's feed open and puts it on all streams.
+func (r *Replicator) activate(ctx context.Context, e *entry) {
+	f, release, err := r.store.Resolve(ctx, e.dk)
+	if err != nil || f != e.f {
+		if err == nil {
+			release() // the feed was closed and opened again meanwhile; its callback follows
+		}
+		return
+	}
+	r.mu.Lock()
+	if r.entries[e.dk] != e || e.release != nil {
+		defer release()
+	} else {
+		e.release = release
+	}
+	conns := make([]*hyper.Conn, 0, len(r.conns))
+	if r.entries[e.dk] == e {
+		for c := range r.conns {
+			conns = append(conns, c)
+		}
+	}
+	r.mu.Unlock()
+	for _, c := range conns {
+		r.attach(c, e)
+	}
+}
+
+// quieten ends the downloading of a feed that has no session. Its channels close when the remote does not
+// download either.
+func (r *Replicator) quieten(e *entry) {
+	r.mu.Lock()
+	if e.active {
+		r.mu.Unlock()
+		return
+	}
+	e.linger = nil
+	r.mu.Unlock()
+	e.x.SetDownloading(false)
+	r.mu.Lock()
+	again := e.active
+	r.mu.Unlock()
+	if again { // a session came between the look and the call
+		e.x.SetDownloading(true)
+	}
+	r.reapLater(e)
+}
+
+// onOpen finds the exchange for a feed that a remote opened a channel for; nil if it is not stored.
+func (r *Replicator) onOpen(ctx context.Context, dk feed.DiscoveryKey) (*hyper.Exchange, error) {
+	f, release, err := r.store.Resolve(ctx, dk)
+	if errors.Is(err, corestore.ErrUnknownFeed) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	e := r.entries[dk]
+	var old *entry
+	if e != nil && e.f != f {
+		old, e = e, nil
+	}
+	if e == nil {
+		e = r.add(f)
+	}
+	e.touched = time.Now()
+	if e.release == nil {
+		e.release, release = release, nil
+	}
+	r.mu.Unlock()
+	if release != nil {
+		release()
+	}
+	if old != nil {
+		r.drop(old)
+	}
+	// The remote may fail to prove that it knows the key, and then there is never a channel to close.
+	r.reapLater(e)
+	return e.x, nil
+}
+
+// reapLater looks, a while from now, whether anybody still uses e. It does not block.
+func (r *Replicator) reapLater(e *entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.reaping || r.entries[e.dk] != e {
+		return
+	}
+	e.reaping = true
+	lifecycle.AfterFunc(r.group, reapAfter, func() { r.reap(e) })
+}
+
+// reap lets go of e's feed if it has no session and no channel.
+func (r *Replicator) reap(e *entry) {
+	used := len(e.x.Peers()) > 0 // OnIdle comes again when the last of them leaves
+	r.mu.Lock()
+	e.reaping = false
+	if used || e.active || e.linger != nil || r.entries[e.dk] != e {
+		r.mu.Unlock()
+		return
+	}
+	if time.Since(e.touched) < reapAfter {
+		r.mu.Unlock()
+		r.reapLater(e)
+		return
+	}
+	delete(r.entries, e.dk)
+	r.mu.Unlock()
+	r.drop(e)
+}
+
+// drop closes an entry that is in the books no more.
+func (r *Replicator) drop(e *entry) {
+	e.x.Close()
+	r.mu.Lock()
+	release := e.release
+	e.release = nil
+	r.mu.Unlock()
+	if release != nil {
+		release()
+	}
+}
+
+// Exchange returns the exchange of a feed that takes part in replication now, or nil.
+func (r *Replicator) Exchange(dk feed.DiscoveryKey) *hyper.Exchange {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.entries[dk]; e != nil {
+		return e.x
+	}
+	return nil
+}
+
+// setFinding says whether peers of dk are being looked for, so that nobody is told yet that there are none.
+func (r *Replicator) setFinding(dk feed.DiscoveryKey, on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if on {
+		r.finding[dk] = struct{}{}
+	} else {
+		delete(r.finding, dk)
+	}
+	if e := r.entries[dk]; e != nil {
+		e.x.SetFinding(on)
+	}
+}
+
+// Close ends all conversations and waits for their Run. It may be called twice.
+func (r *Replicator) Close() error {
+	r.stop()
+	r.mu.Lock()
+	r.closed = true
+	conns := slices.Collect(maps.Keys(r.conns))
+	r.mu.Unlock()
+	for _, c := range conns {
+		c.Close()
+	}
+	r.group.Close()
+	r.mu.Lock()
+	entries := r.entries
+	r.entries = make(map[feed.DiscoveryKey]*entry)
+	r.mu.Unlock()
+	for _, e := range entries {
+		r.drop(e)
+	}
+	return nil
+}
