@@ -8,7 +8,7 @@ type Limits struct {
 	// Hypercore keeps on streams without a measured round-trip time.
 	Window int
 	// InflightBytes bounds the bytes of blocks in flight from one peer, estimated from what it has
-	// sent: it lowers the window, to not less than minWindow, when blocks are large. 4 MiB keeps a
+	// sent: it lowers the window, to not less than 4, when blocks are large. 4 MiB keeps a
 	// 300 Mbit/s link with 100 ms round-trip time full.
 	InflightBytes int
 	// QueuedRequests is the greatest number of remote requests of one peer that wait for an
@@ -57,8 +57,12 @@ const (
 	// upgrade is in flight per feed, so a silent peer would hold up all of them.
 	upgradeStallTimeout = 5 * time.Second
 
-	// minWindow is the smallest window, whatever the size of blocks; Hypercore's minimum.
-	minWindow = 16
+	// minWindow is the smallest window, whatever the size of blocks; a block has up to 15 MiB.
+	minWindow = 4
+
+	// pickChunk is how many blocks a peer takes before the next one has its turn, so that a short
+	// range is spread over the peers while neighbours, which share proof nodes, stay together.
+	pickChunk = 16
 
 	// maxNoData is how many refusals on one channel end it. At 32 Hypercore pauses us, and a
 	// request to a peer that has paused us can end its process.
@@ -85,9 +89,12 @@ const (
 	// maxWantPages is how many pages a peer accepts at once before it takes us to want everything.
 	maxWantPages = 512
 
-	// maxKnownPages bounds what we remember of one peer's blocks past its contiguous part, 512
-	// bytes each. Twice the pages that can be wanted; what is forgotten can be wanted again.
-	maxKnownPages = 1024
+	// maxKnownBytes bounds what we remember of one peer's blocks past its contiguous part. The
+	// pages that we can want take at most half of it; what is forgotten can be wanted again.
+	maxKnownBytes = 4 << 20
+
+	// maxBitfieldWords is the longest bitfield that is taken, in words: 2 Mi blocks.
+	maxBitfieldWords = 65536
 
 	// maxServedWant is the longest want in blocks that is answered; longer ones are ignored.
 	maxServedWant = 2 << 20
@@ -118,10 +125,6 @@ const (
 
 	// maxWantsPerRound is how many wishes are looked at when a peer's window is filled.
 	maxWantsPerRound = 64
-
-	// maxPagesPerRound is how many pages of 4096 blocks are looked at for one wish when a peer's
-	// window is filled: 2 Mi blocks.
-	maxPagesPerRound = 512
 
 	// maxUrgentRange is the longest range that is treated as single gets.
 	maxUrgentRange = 256

@@ -5,10 +5,13 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/p2pcore/p2pcore/internal/bitfield"
 	"github.com/p2pcore/p2pcore/internal/merkle"
+	"github.com/p2pcore/p2pcore/internal/wire"
 )
 
-// Local answers from memory what the machine asks about the feed. It is called from Step only.
+// Local answers from memory what the machine asks about the feed. It is called from New and Step
+// only.
 type Local interface {
 	Info() Info
 	// Ranges yields the maximal runs of stored blocks in r, in order.
@@ -25,53 +28,216 @@ type Info struct {
 }
 
 // Machine is the replication of one feed. It is not safe for concurrent use.
-type Machine struct{}
+type Machine struct {
+	// Set in New.
+	local  Local
+	limits Limits
+	rng    *rand.Rand
+
+	// Of the current Step.
+	now       time.Time
+	out       []Action
+	dirty     []*peer      // peers to look at before the Step ends
+	working   []*peer      // those being looked at
+	picked    []*request   // to be put in one Plan
+	rescan    merkle.Range // hull of the blocks that went back to the queue
+	checkIdle bool         // our downloading flag may have gone down
+	words     [2][]uint32  // scratch of pickRange
+
+	// A mirror of the feed, so that Step does not ask Local per block. It lags behind the feed by
+	// the events under way, which costs at worst a request too many or a refusal.
+	info   Info
+	have   bitfield.Bitfield
+	contig uint64 // blocks held without a gap from 0
+
+	peers map[PeerID]*peer
+	order []*peer // as opened
+	met   bool    // there was a peer once
+	// ring holds the peers whose requests wait to be served, next first.
+	ring []*peer
+
+	lastToken Token
+	plans     map[Token][]*request
+	verdicts  map[Token]*peer
+	applies   map[Token]*request
+	proofs    map[Token]*serving
+
+	// fetches holds the request of each block that is being planned, asked or applied.
+	fetches  map[uint64]*request
+	inflight int      // requests sent and not yet answered and applied, over all peers
+	upgrade  *request // the only upgrade in flight
+	manifest *request // the only lone manifest request in flight
+
+	tickets map[Ticket]*want
+	wants   []*want            // ranges and lists, highest priority first, then oldest
+	seeks   []*want            // as they came
+	updates []Ticket           // as they came
+	waiters map[uint64][]*want // by the first block that they lack
+	// urgent holds the blocks that single gets wait for, urgentRefs how many wait for each.
+	urgent     bitfield.Bitfield
+	urgentRefs map[uint64]int
+
+	downloading bool
+	opening     int
+	finding     bool
+
+	wake  time.Time // when to look at all timers; early is allowed
+	stats Stats
+}
 
 // New returns a machine without peers. It draws from rng, which must not be used elsewhere.
-func New(local Local, limits Limits, rng *rand.Rand) *Machine { return &Machine{} }
+func New(local Local, limits Limits, rng *rand.Rand) *Machine {
+	m := &Machine{
+		local: local, limits: limits.withDefaults(), rng: rng,
+		peers: map[PeerID]*peer{},
+		plans: map[Token][]*request{}, verdicts: map[Token]*peer{},
+		applies: map[Token]*request{}, proofs: map[Token]*serving{},
+		fetches: map[uint64]*request{},
+		tickets: map[Ticket]*want{}, waiters: map[uint64][]*want{}, urgentRefs: map[uint64]int{},
+		info: local.Info(),
+	}
+	m.loadHave(merkle.Range{End: m.info.Length})
+	return m
+}
 
 // Step takes one event at time now and returns what is to be done about it, in order. Time must
 // not run backwards. The slice is valid until the next Step.
-func (m *Machine) Step(now time.Time, ev Event) []Action { return nil }
+func (m *Machine) Step(now time.Time, ev Event) []Action {
+	clear(m.out)
+	m.out, m.now = m.out[:0], now
+	m.dispatch(ev)
+	m.tick()
+	m.settle()
+	return m.out
+}
+
+func (m *Machine) dispatch(ev Event) {
+	switch e := ev.(type) {
+	case Received:
+		if p := m.peers[e.Peer]; p != nil {
+			m.receive(p, e.Message)
+		}
+	case Applied:
+		m.onApplied(e)
+	case Planned:
+		m.onPlanned(e)
+	case Proved:
+		m.onProved(e)
+	case Room:
+		m.onRoom(e)
+	case Changed:
+		m.onChanged(e)
+	case Verdict:
+		m.onVerdict(e)
+	case Opened:
+		m.onOpened(e)
+	case Closed:
+		if p := m.peers[e.Peer]; p != nil {
+			m.remove(p)
+		}
+	case Want:
+		m.onWant(e)
+	case WantUpgrade:
+		m.tickets[e.Ticket] = &want{ticket: e.Ticket, kind: wantUpgrade}
+		m.updates = append(m.updates, e.Ticket)
+	case WantSeek:
+		m.onWantSeek(e)
+	case Forget:
+		m.onForget(e.Ticket)
+	case SetDownloading:
+		m.onSetDownloading(e.On)
+	case Prospects:
+		m.opening, m.finding = e.Opening, e.Finding
+	case Extend:
+		m.onExtend(e)
+	}
+}
+
+func (m *Machine) receive(p *peer, msg wire.Message) {
+	switch msg := msg.(type) {
+	case *wire.Data:
+		m.onData(p, msg)
+	case *wire.Request:
+		m.onRequest(p, msg)
+	case *wire.Range:
+		m.onRange(p, msg)
+	case *wire.Bitfield:
+		m.onBitfield(p, msg)
+	case *wire.Sync:
+		m.onSync(p, msg)
+	case *wire.NoData:
+		m.onNoData(p, msg)
+	case *wire.Cancel:
+		m.onCancel(p, msg.ID)
+	case *wire.Want:
+		m.onRemoteWant(p, msg)
+	case *wire.Unwant:
+		m.onRemoteUnwant(p, msg)
+	case *wire.Extension:
+		m.onExtension(p, msg)
+	}
+}
+
+// settle does what the event has made possible: it sends what waited for credit, fills the windows,
+// and starts proofs.
+func (m *Machine) settle() {
+	for again := true; again; again = len(m.dirty) > 0 || m.rescan.Len() > 0 {
+		if r := m.rescan; r.Len() > 0 {
+			m.rescan = merkle.Range{}
+			for _, p := range m.order {
+				p.rescan(r)
+				m.touch(p)
+			}
+		}
+		m.fill()
+		m.serve()
+		m.endIdle()
+	}
+	if len(m.updates) > 0 && !m.mayGrow() {
+		m.resolveUpdates(false)
+	}
+}
+
+// touch has p looked at before the Step ends.
+func (m *Machine) touch(p *peer) {
+	if !p.dirty && !p.gone {
+		p.dirty = true
+		m.dirty = append(m.dirty, p)
+	}
+}
+
+func (m *Machine) touchAll() {
+	for _, p := range m.order {
+		m.touch(p)
+	}
+}
+
+func (m *Machine) emit(a Action) { m.out = append(m.out, a) }
+
+func (m *Machine) token() Token {
+	m.lastToken++
+	return m.lastToken
+}
 
 // Deadline returns when Step wants to be called with Tick, if nothing else happens before. It may
 // be early.
-func (m *Machine) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (m *Machine) Deadline() (time.Time, bool) { return m.wake, !m.wake.IsZero() }
 
-// Stats counts what has gone over all channels of the feed since New.
-type Stats struct {
-	Peers           int    // open channels
-	Wants           int    // tickets not resolved
-	Inflight        int    // requests sent and not answered, or being applied
-	BlocksReceived  uint64 // verified and stored
-	BytesReceived   uint64 // of these blocks
-	BlocksSent      uint64
-	BytesSent       uint64 // of these blocks
-	Requests        uint64 // sent
-	Cancels         uint64 // sent
-	Refused         uint64 // noData received, and answers that did not fit their request
-	Unsolicited     uint64 // answers that nobody waited for
-	InvalidProofs   uint64 // answers that failed verification
-	InvalidRequests uint64 // malformed requests received
-	Stalls          uint64 // times that a silent peer's requests were taken back
-	ExtensionsLost  uint64 // outgoing, for want of credit
+func (m *Machine) wakeAt(t time.Time) {
+	if m.wake.IsZero() || t.Before(m.wake) {
+		m.wake = t
+	}
 }
 
-// Stats returns the counters.
-func (m *Machine) Stats() Stats { return Stats{} }
-
-// PeerInfo is what the machine knows of one peer.
-type PeerInfo struct {
-	Peer                       PeerID
-	Synced                     bool // its first sync has arrived; the fields below mean nothing before
-	Fork, Length               uint64
-	Contiguous                 uint64 // blocks it is known to hold without a gap from 0
-	Uploading, Downloading     bool
-	Inflight, Window           int // our requests
-	Queued                     int // its requests that wait for an answer
-	BlocksReceived, BlocksSent uint64
-	BytesReceived, BytesSent   uint64
+// tick looks at the timers of all peers when the earliest may have run out. Timers that were put
+// off meanwhile are found again here, so putting one off costs nothing.
+func (m *Machine) tick() {
+	if m.wake.IsZero() || m.now.Before(m.wake) {
+		return
+	}
+	m.wake = time.Time{}
+	for _, p := range append([]*peer(nil), m.order...) {
+		m.tickServing(p)
+		m.tickAsking(p)
+	}
 }
-
-// Peers appends what is known of each peer to dst, in the order in which they were opened.
-func (m *Machine) Peers(dst []PeerInfo) []PeerInfo { return dst }

@@ -1,0 +1,160 @@
+package replica
+
+import (
+	"time"
+
+	"github.com/p2pcore/p2pcore/internal/merkle"
+	"github.com/p2pcore/p2pcore/internal/wire"
+)
+
+// peer is one open channel.
+type peer struct {
+	id    PeerID
+	seeks bool
+	limit int  // greatest window
+	gone  bool // removed; results of asks may still come
+	dirty bool // in Machine.dirty
+
+	// The remote's last sync. Before the first one Hypercore lets assume what newPeer sets.
+	synced      bool
+	fork        uint64
+	length      uint64
+	acked       uint64 // our length as the remote last saw it, 0 when the forks differ
+	canUpgrade  bool   // the remote can prove from acked to length
+	uploading   bool
+	downloading bool
+	hasManifest bool
+
+	// Our verdict on the remote: can we prove an upgrade from its length to ours? While an ask is
+	// out (verdict not 0) no sync is sent, so that the verdict and the acknowledgement in it fit.
+	can     bool
+	verdict Token
+	proven  merkle.Head // Fork and Length for which can was last true
+
+	// What goes out when there is credit; see outbox.go.
+	credit          int
+	greeted         bool
+	syncDue         bool
+	toldDownloading bool
+	contigDue       bool
+	told            uint64 // the contiguous length that we last announced
+	toldAll         uint64 // the length at which we last announced to be complete
+	adds, drops     []merkle.Range
+	resend          bool // announcements were merged away; send the state
+	cancels         []uint64
+	extensions      []*wire.Extension
+	extensionBytes  int
+
+	// What the remote holds, and the pages that we want to hear of; see page.go.
+	known     known
+	pages     map[uint64]*page
+	pageOrder []uint64
+	pagesFull bool      // a page was needed and none could be given up
+	recycle   time.Time // when to look again at pages that were given up; zero: none was
+
+	// What the remote wants to hear of; see remotewant.go.
+	remoteWants wantMemory
+
+	// Our requests.
+	requests    []*request // by id; nil: free
+	freeIDs     []uint64   // last freed last
+	cancelled   []*request // waiting for the remote to pass the cancel, oldest first
+	sequence    uint64     // counts the requests sent
+	inflight    int        // sent or being applied
+	sent        int        // sent
+	planning    int
+	ready       []*request // planned, not yet sent
+	progress    time.Time  // of the last answer, or of the first request after none
+	stalled     time.Time  // no requests before this time
+	filling     bool
+	scans       map[*want]*scan
+	urgent      scan
+	refusals    map[uint64]int // by block
+	noData      int
+	unsolicited int
+	noUpgrade   bool // until the next sync
+	noManifest  bool // until the next sync
+	upgradeFail int
+	meanSize    int // of its blocks, in bytes; 0: none came
+
+	// Its requests; see serve.go.
+	served    map[uint64]*serving
+	waiting   [2][]*serving // priority above 0, and the rest
+	delayed   []*serving    // malformed, to be refused later
+	answers   []answer      // waiting for credit
+	proving   int
+	reserved  int // credit promised to proofs that are being built
+	inRing    bool
+	invalid   int
+	extension string // name of the last extension message
+
+	blocksReceived, bytesReceived uint64
+	blocksSent, bytesSent         uint64
+}
+
+func (m *Machine) onOpened(e Opened) {
+	if m.peers[e.Peer] != nil {
+		return
+	}
+	p := &peer{
+		id: e.Peer, seeks: e.Seeks, limit: min(orDefault(e.Window, m.limits.Window), MaxWindow),
+		uploading: true, downloading: true,
+		can:     m.info.Fork == 0, // the remote's fork and length are 0 until it says otherwise
+		credit:  e.Room,
+		syncDue: true,
+		pages:   map[uint64]*page{}, scans: map[*want]*scan{}, refusals: map[uint64]int{},
+		served:   map[uint64]*serving{},
+		requests: make([]*request, 1), // 0 is reserved
+	}
+	m.peers[p.id], m.order, m.met = p, append(m.order, p), true
+	m.touch(p)
+}
+
+func (m *Machine) onRoom(e Room) {
+	p := m.peers[e.Peer]
+	if p == nil || e.Bytes <= 0 {
+		return
+	}
+	p.credit += e.Bytes
+	m.touch(p)
+}
+
+// send takes the credit for a message and sends it. Whether there is credit is the caller's
+// question: small messages may overdraw it.
+func (m *Machine) send(p *peer, msg wire.Message) {
+	p.credit -= msg.Size()
+	m.emit(Send{Peer: p.id, Message: msg})
+}
+
+// drop ends the channel for a violation.
+func (m *Machine) drop(p *peer, reason string, err error) {
+	if !p.gone {
+		m.remove(p)
+	}
+	m.emit(Drop{Peer: p.id, Reason: reason, Err: err})
+}
+
+func (m *Machine) closeChannel(p *peer, reopen bool) {
+	m.remove(p)
+	m.emit(CloseChannel{Peer: p.id, Reopen: reopen})
+}
+
+// remove forgets a peer. What was asked of it goes back to the queue, except answers that are being
+// applied: they may still turn out well.
+func (m *Machine) remove(p *peer) {
+	p.gone = true
+	delete(m.peers, p.id)
+	m.order = without(m.order, p)
+	m.takeBack(p)
+	m.removeServing(p)
+	delete(m.verdicts, p.verdict)
+}
+
+func without[T comparable](s []T, v T) []T {
+	for i, x := range s {
+		if x == v {
+			return append(s[:i], s[i+1:]...)
+		}
+	}
+	return s
+}

@@ -1,0 +1,224 @@
+package replica
+
+import (
+	"time"
+
+	"github.com/p2pcore/p2pcore/internal/merkle"
+	"github.com/p2pcore/p2pcore/internal/wire"
+)
+
+// serving is a remote request, until it is answered.
+type serving struct {
+	peer     *peer
+	id       uint64
+	request  merkle.Request
+	live     bool // neither cancelled nor replaced
+	reserved int  // credit promised to its answer
+	due      time.Time
+}
+
+// answer is what waits for credit after it was made.
+type answer struct {
+	s   *serving
+	msg wire.Message
+}
+
+func (m *Machine) onRequest(p *peer, r *wire.Request) {
+	if old := p.served[r.ID]; old != nil {
+		old.live = false // only the newer one is answered
+	} else if len(p.served) >= m.limits.QueuedRequests {
+		m.drop(p, "too many requests", nil)
+		return
+	}
+	s := &serving{peer: p, id: r.ID, request: r.Request, live: true}
+	p.served[r.ID] = s
+	class := 1
+	if r.Priority > 0 {
+		class = 0
+	}
+	p.waiting[class] = append(p.waiting[class], s)
+	if len(p.waiting[class]) > 2*m.limits.QueuedRequests {
+		p.waiting[class] = alive(p.waiting[class])
+	}
+	m.enterRing(p)
+}
+
+// alive returns those still to be answered. Without it, a peer that asks and cancels for ever would
+// fill its queue with the dead.
+func alive(queue []*serving) []*serving {
+	kept := queue[:0]
+	for _, s := range queue {
+		if s.live {
+			kept = append(kept, s)
+		}
+	}
+	clear(queue[len(kept):])
+	return kept
+}
+
+func (m *Machine) onCancel(p *peer, id uint64) {
+	if s := p.served[id]; s != nil {
+		s.live = false
+		delete(p.served, id)
+	}
+}
+
+// enterRing puts p in the round of peers that are served, if it can be.
+func (m *Machine) enterRing(p *peer) {
+	if !p.inRing && !p.gone && p.credit > p.reserved && len(p.waiting[0])+len(p.waiting[1]) > 0 {
+		p.inRing = true
+		m.ring = append(m.ring, p)
+	}
+}
+
+// serve starts proofs, one per peer in turn, for peers that have credit for the answers.
+func (m *Machine) serve() {
+	for len(m.ring) > 0 && len(m.proofs) < m.limits.Proving {
+		p := m.ring[0]
+		m.ring = m.ring[1:]
+		p.inRing = false
+		if p.gone || p.credit <= p.reserved {
+			continue // Room brings it back
+		}
+		if s := p.next(); s != nil {
+			m.serveOne(p, s)
+			m.enterRing(p)
+		}
+	}
+}
+
+// next takes the next request of p from the queue: those that somebody waits for first.
+func (p *peer) next() *serving {
+	for class := range p.waiting {
+		for len(p.waiting[class]) > 0 {
+			s := p.waiting[class][0]
+			p.waiting[class] = p.waiting[class][1:]
+			if s.live {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+func (m *Machine) serveOne(p *peer, s *serving) {
+	req := s.request
+	if m.info.Frozen || req.Fork != m.info.Fork || req.Block != nil && !m.holds(req.Block.Index) {
+		if m.info.Frozen || !req.Manifest || !m.info.HasManifest {
+			m.reply(s, &wire.NoData{ID: s.id, Reason: wire.ReasonNotAvailable})
+			return
+		}
+		// The manifest belongs to the feed, not to a fork or a block.
+		req = merkle.Request{Fork: m.info.Fork, Manifest: true}
+	}
+	s.reserved = m.answerSize(p, &req)
+	p.reserved += s.reserved
+	p.proving++
+	token := m.token()
+	m.proofs[token] = s
+	m.emit(Prove{Token: token, Peer: p.id, Request: req})
+}
+
+func (m *Machine) holds(b uint64) bool { return b < m.info.Length && m.have.Has(b) }
+
+// answerSize estimates the bytes of an answer before it is made.
+func (m *Machine) answerSize(p *peer, req *merkle.Request) int {
+	const proof = 1024 // nodes of some twenty levels
+	if req.Block == nil || m.info.Length == 0 {
+		return proof
+	}
+	return proof + int(m.info.ByteLength/m.info.Length)
+}
+
+func (m *Machine) onProved(e Proved) {
+	s := m.proofs[e.Token]
+	if s == nil {
+		return
+	}
+	delete(m.proofs, e.Token)
+	p := s.peer
+	p.proving--
+	p.reserved -= s.reserved
+	m.touch(p)
+	if p.gone || !s.live {
+		return
+	}
+	switch {
+	case e.Fault == FaultNone && e.Proof != nil:
+		m.reply(s, &wire.Data{ID: s.id, Proof: *e.Proof})
+	case e.Fault == FaultInvalid:
+		m.refuseInvalid(p, s)
+	default:
+		m.reply(s, &wire.NoData{ID: s.id, Reason: wire.ReasonNotAvailable})
+	}
+}
+
+// reply sends an answer, or keeps it until there is credit. What is kept is bounded by the proofs
+// that the credit at their start allowed.
+func (m *Machine) reply(s *serving, msg wire.Message) {
+	p := s.peer
+	if p.credit <= 0 || len(p.answers) > 0 {
+		p.answers = append(p.answers, answer{s, msg})
+		return
+	}
+	m.sendAnswer(p, answer{s, msg})
+}
+
+func (m *Machine) flushAnswers(p *peer) {
+	for len(p.answers) > 0 && p.credit > 0 {
+		a := p.answers[0]
+		p.answers[0] = answer{}
+		p.answers = p.answers[1:]
+		m.sendAnswer(p, a)
+	}
+}
+
+func (m *Machine) sendAnswer(p *peer, a answer) {
+	if !a.s.live {
+		return
+	}
+	a.s.live = false
+	delete(p.served, a.s.id)
+	m.send(p, a.msg)
+	if d, ok := a.msg.(*wire.Data); ok && d.Proof.Block != nil {
+		n := uint64(len(d.Proof.Block.Value))
+		m.stats.BlocksSent++
+		m.stats.BytesSent += n
+		p.blocksSent++
+		p.bytesSent += n
+	}
+}
+
+// refuseInvalid refuses a malformed request after a while, which grows with their number.
+func (m *Machine) refuseInvalid(p *peer, s *serving) {
+	m.stats.InvalidRequests++
+	if p.invalid++; p.invalid >= maxInvalidRequests {
+		m.drop(p, "invalid requests", nil)
+		return
+	}
+	s.due = m.now.Add(invalidDelay(p.invalid))
+	p.delayed = append(p.delayed, s)
+	m.wakeAt(s.due)
+}
+
+// tickServing sends the refusals that are due.
+func (m *Machine) tickServing(p *peer) {
+	kept := p.delayed[:0]
+	for _, s := range p.delayed {
+		if m.now.Before(s.due) {
+			kept = append(kept, s)
+			m.wakeAt(s.due)
+			continue
+		}
+		m.reply(s, &wire.NoData{ID: s.id, Reason: wire.ReasonInvalidRequest})
+	}
+	clear(p.delayed[len(kept):])
+	p.delayed = kept
+}
+
+func (m *Machine) removeServing(p *peer) {
+	for _, s := range p.served {
+		s.live = false
+	}
+	p.served, p.answers, p.delayed, p.waiting = nil, nil, nil, [2][]*serving{}
+}

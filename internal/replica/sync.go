@@ -1,0 +1,154 @@
+package replica
+
+import (
+	"github.com/p2pcore/p2pcore/internal/wire"
+)
+
+func (m *Machine) onSync(p *peer, s *wire.Sync) {
+	moved := s.Length != p.length || s.Fork != p.fork
+	if s.Fork != p.fork {
+		// What it held past its new length belongs to another tree.
+		p.known.clip(s.Length)
+	}
+	p.synced, p.fork, p.length = true, s.Fork, s.Length
+	p.canUpgrade, p.hasManifest = s.CanUpgrade, s.HasManifest
+	p.uploading, p.downloading = s.Uploading, s.Downloading
+	p.acked, p.noUpgrade, p.noManifest = 0, false, false
+	m.checkIdle = m.checkIdle || !s.Downloading
+	m.touch(p)
+	if s.Fork != m.info.Fork {
+		m.judge(p)
+		// A remote on an older fork learns from our sync that there is a newer one. The side with
+		// the older fork does not answer, so this does not go on for ever.
+		p.syncDue = p.syncDue || s.Fork < m.info.Fork
+		return
+	}
+	p.acked = s.RemoteLength
+	if moved {
+		m.judge(p)
+		p.rescanLists()
+	}
+	// The longer side acknowledges; the shorter one never answers a sync with a sync.
+	if m.info.Length > p.length {
+		p.syncDue = true
+	}
+}
+
+// judge finds out whether we can prove an upgrade from the remote's length to ours, asking the feed
+// where that needs its nodes.
+func (m *Machine) judge(p *peer) {
+	delete(m.verdicts, p.verdict)
+	p.verdict, p.can = 0, false
+	switch {
+	case p.fork != m.info.Fork:
+	case p.length == 0:
+		m.setVerdict(p)
+	case p.length >= m.info.Length:
+	default:
+		p.verdict = m.token()
+		m.verdicts[p.verdict] = p
+		m.emit(CanUpgrade{Token: p.verdict, Peer: p.id, Length: p.length})
+	}
+}
+
+func (m *Machine) setVerdict(p *peer) {
+	p.can = true
+	p.proven.Fork, p.proven.Length = p.fork, p.length
+}
+
+func (m *Machine) onVerdict(e Verdict) {
+	p := m.verdicts[e.Token]
+	if p == nil {
+		return // the remote or our fork has moved: a newer ask is out, or none is needed
+	}
+	delete(m.verdicts, e.Token)
+	p.verdict = 0
+	if e.OK && p.length < m.info.Length {
+		m.setVerdict(p)
+		p.rescanLists()
+	}
+	if m.info.Length > p.length {
+		p.syncDue = true
+	}
+	m.touch(p)
+}
+
+// refresh takes over the head from the feed, and tells everybody when it has moved.
+func (m *Machine) refresh() {
+	old := m.info
+	m.info = m.local.Info()
+	if m.info.Frozen && !old.Frozen {
+		m.freeze()
+	}
+	headMoved := m.info.Fork != old.Fork || m.info.Length != old.Length
+	if !headMoved && m.info.HasManifest == old.HasManifest {
+		return
+	}
+	for _, p := range m.order {
+		p.syncDue = true
+		p.rescanLists()
+		switch {
+		case m.info.Fork != old.Fork:
+			p.known.clip(0) // where the trees part is not known here
+			p.staleAll()
+			p.acked = 0
+			m.judge(p)
+		case p.length > 0 && p.length >= m.info.Length:
+			p.can = false
+		case p.fork == m.info.Fork && !p.can && p.verdict == 0:
+			m.judge(p)
+		}
+		// A verdict that was true stays so when we grow: the nodes that it needs are still there.
+		m.touch(p)
+	}
+	if headMoved {
+		m.resolveUpdates(true)
+		m.resolvePassedSeeks()
+	}
+}
+
+// freeze stops asking: conflicting heads were seen.
+func (m *Machine) freeze() {
+	for _, p := range m.order {
+		m.takeBack(p)
+	}
+}
+
+func (m *Machine) onSetDownloading(on bool) {
+	if m.downloading == on {
+		return
+	}
+	m.downloading = on
+	m.checkIdle = true
+	for _, p := range m.order {
+		if p.toldDownloading != m.isDownloading() {
+			p.syncDue = true
+			m.touch(p)
+		}
+	}
+}
+
+// isDownloading is the flag that we report.
+func (m *Machine) isDownloading() bool { return m.downloading || m.inflight > 0 }
+
+// endIdle closes the channels on which neither side wants anything. It runs after the windows have
+// been filled, since a request makes us downloading.
+func (m *Machine) endIdle() {
+	if !m.checkIdle || m.isDownloading() {
+		m.checkIdle = m.checkIdle && m.inflight > 0
+		return
+	}
+	m.checkIdle = false
+	for i := 0; i < len(m.order); {
+		p := m.order[i]
+		if p.toldDownloading && p.greeted {
+			p.syncDue = true
+			m.flush(p)
+		}
+		if p.synced && !p.downloading {
+			m.closeChannel(p, false) // removes it from order
+			continue
+		}
+		i++
+	}
+}
