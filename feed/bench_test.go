@@ -1,0 +1,166 @@
+package feed
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	datastore "github.com/ipfs/go-datastore"
+)
+
+func diskStore(b *testing.B) datastore.Batching {
+	return atomicStore{pebbleStore(b, b.TempDir(), vfs.Default)}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	for _, bc := range []struct {
+		name   string
+		batch  int
+		noSync bool
+	}{{"100x1KiB", 100, false}, {"100x1KiB/NoSync", 100, true}, {"1x1KiB", 1, false}, {"1x1KiB/NoSync", 1, true}} {
+		b.Run(bc.name, func(b *testing.B) {
+			pair := KeyPairFromSeed([32]byte{7})
+			f, err := Create(b.Context(), diskStore(b), Options{Prefix: testPrefix, KeyPair: &pair, NoSync: bc.noSync})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer f.Close()
+			s := session(b, f)
+			blocks := make([][]byte, bc.batch)
+			for i := range blocks {
+				blocks[i] = make([]byte, 1024)
+				for j := range blocks[i] {
+					blocks[i][j] = byte(i * j)
+				}
+			}
+			b.SetBytes(int64(bc.batch) * 1024)
+			b.ReportAllocs()
+			for b.Loop() {
+				blocks[0][0]++
+				appendBlocks(b, s, blocks...)
+			}
+			b.ReportMetric(float64(b.N*bc.batch)/b.Elapsed().Seconds(), "blocks/s")
+		})
+	}
+}
+
+func benchFeed(b *testing.B, length int) (*Feed, *Session) {
+	b.Helper()
+	pair := KeyPairFromSeed([32]byte{7})
+	f, err := Create(b.Context(), diskStore(b), Options{Prefix: testPrefix, KeyPair: &pair, NoSync: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := session(b, f)
+	block := make([]byte, 1024)
+	blocks := make([][]byte, 1000)
+	for i := range blocks {
+		blocks[i] = block
+	}
+	for range length / len(blocks) {
+		appendBlocks(b, s, blocks...)
+	}
+	return f, s
+}
+
+func BenchmarkGet(b *testing.B) {
+	const length = 100_000
+	f, s := benchFeed(b, length)
+	defer f.Close()
+	b.SetBytes(1024)
+	b.ReportAllocs()
+	for i := uint64(0); b.Loop(); i++ {
+		if _, err := s.Get(b.Context(), i*7919%length); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkApply takes 1 KiB blocks in order, as a download does: in commits of a number of proofs.
+func BenchmarkApply(b *testing.B) {
+	const length = 100_000
+	w, _ := benchFeed(b, length)
+	defer w.Close()
+	for _, n := range []int{1, 16, 128} {
+		b.Run(fmt.Sprintf("%dx1KiB", n), func(b *testing.B) {
+			key := w.Key()
+			var r *Feed
+			at := uint64(length)
+			b.SetBytes(int64(n) * 1024)
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				if at+uint64(n) > length {
+					if r != nil {
+						r.Close()
+					}
+					var err error
+					if r, err = Create(b.Context(), diskStore(b), Options{Prefix: testPrefix, Key: &key}); err != nil {
+						b.Fatal(err)
+					}
+					upgrade(b, w, r)
+					at = 0
+				}
+				ps := proofsFor(b, w, r, at, n)
+				b.StartTimer()
+				apply(b, r, ps...)
+				at += uint64(n)
+			}
+			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "blocks/s")
+			r.Close()
+		})
+	}
+}
+
+// proofsFor asks as a downloader does: with the nodes that are missing when it asks.
+func proofsFor(t testing.TB, w, r *Feed, start uint64, n int) (ps []*Proof) {
+	t.Helper()
+	blocks := make([]uint64, n)
+	for i := range blocks {
+		blocks[i] = start + uint64(i)
+	}
+	nodes, err := r.Plan(t.Context(), blocks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reqs := make([]Request, n)
+	for i := range reqs {
+		reqs[i].Block = &BlockRequest{Index: blocks[i], Nodes: nodes[i]}
+	}
+	proved, err := w.Prove(t.Context(), reqs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range proved {
+		if p.Err != nil {
+			t.Fatal(p.Err)
+		}
+		ps = append(ps, p.Proof)
+	}
+	return ps
+}
+
+// BenchmarkProve serves 1 KiB blocks in order.
+func BenchmarkProve(b *testing.B) {
+	const length = 100_000
+	w, _ := benchFeed(b, length)
+	defer w.Close()
+	for _, n := range []int{1, 16, 128} {
+		b.Run(fmt.Sprintf("%dx1KiB", n), func(b *testing.B) {
+			reqs := make([]Request, n)
+			at := uint64(0)
+			b.SetBytes(int64(n) * 1024)
+			b.ReportAllocs()
+			for b.Loop() {
+				for i := range reqs {
+					reqs[i].Block = &BlockRequest{Index: at % length, Nodes: 1}
+					at++
+				}
+				if _, err := w.Prove(b.Context(), reqs); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "blocks/s")
+		})
+	}
+}
