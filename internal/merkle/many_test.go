@@ -142,6 +142,28 @@ func TestVerifyIgnoresNodesPastTheTree(t *testing.T) {
 	}
 }
 
+// A block below an additional node has nothing that it could be compared with: no prover sends it.
+func TestVerifyComparesWithEarlierNodesOnly(t *testing.T) {
+	t.Parallel()
+	const n = 21
+	m := ruleModel(n, "earlier")
+	tree := m.tree(t, n, 0)
+	p, err := tree.Prove(context.Background(), m.store(n), merkle.Request{Upgrade: &merkle.UpgradeRequest{Length: 8}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(p, m, tree.Head())
+	p.Block = &merkle.BlockProof{Index: 20, Value: m.blocks[20]} // a root of its own, in Additional
+	b := newReader(t, 0).tree.NewBatch()
+	if err := b.Verify(context.Background(), store{}, p, seal{}); !errors.Is(err, merkle.ErrMissingNode) || b.Upgraded() {
+		t.Errorf("block below an additional node: %v, upgraded %v", err, b.Upgraded())
+	}
+	p.Block = nil
+	if err := b.Verify(context.Background(), store{}, p, seal{}); err != nil || b.Head() != tree.Head() {
+		t.Errorf("without the block: %v", err)
+	}
+}
+
 // Extend gives the longer tree from its nodes, and fails for each one that is missing.
 func TestExtend(t *testing.T) {
 	t.Parallel()

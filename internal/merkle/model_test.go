@@ -207,6 +207,10 @@ func TestMissingNodesOfMany(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Roots are known without a read.
+	if roots, err := tree.MissingNodes(ctx, broken{}, []flattree.Index{31, 71, 83, 88}); err != nil || slices.Max(roots) != 0 {
+		t.Errorf("roots: %v, %v", roots, err)
+	}
 	for k, index := range at {
 		one, err := tree.MissingNodes(ctx, r.nodes, []flattree.Index{index})
 		if err != nil || one[0] != got[k] {

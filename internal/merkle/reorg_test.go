@@ -133,6 +133,13 @@ func TestReorgRefuses(t *testing.T) {
 		t.Errorf("the right answer: %v", err)
 	}
 	size := len(g.Nodes())
+	late, err := remote.Prove(ctx, fork.store(20), merkle.Request{Hash: &merkle.HashRequest{Index: flattree.Leaf(want.End - 1), Nodes: want.Nodes}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Verify(ctx, nodes, late); err != nil || len(g.Nodes()) != size {
+		t.Errorf("another right answer, late: %v, %d nodes more", err, len(g.Nodes())-size)
+	}
 	if err := g.Verify(ctx, nodes, step); err != nil || len(g.Nodes()) != size {
 		t.Errorf("the right answer, late: %v, %d nodes more", err, len(g.Nodes())-size)
 	}

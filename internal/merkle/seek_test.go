@@ -3,6 +3,7 @@ package merkle_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/p2pcore/p2pcore/internal/flattree"
@@ -127,5 +128,17 @@ func TestSeekWithUpgrade(t *testing.T) {
 				checkTruth(t, r, truth)
 			}
 		}
+	}
+}
+
+// A seek to byte 0 ends at the first root, whatever is below it.
+func TestSeekToTheStartEndsAtTheRoot(t *testing.T) {
+	t.Parallel()
+	m := newModel(nil, []byte("a"), []byte("b"))
+	p, err := m.tree(t, 3, 0).Prove(context.Background(), m.store(3), merkle.Request{
+		Seek: &merkle.SeekRequest{}, Upgrade: &merkle.UpgradeRequest{Length: 3},
+	})
+	if err != nil || !slices.Equal(p.Seek.Nodes, m.roots(3)[:1]) || !slices.Equal(p.Upgrade.Nodes, m.roots(3)[1:]) {
+		t.Errorf("%+v, %v", p, err)
 	}
 }

@@ -276,7 +276,8 @@ func TestVerifyRefusesOverflow(t *testing.T) {
 	}
 	for name, p := range map[string]*merkle.Proof{
 		"sizes":       {Block: &merkle.BlockProof{Index: 0, Value: []byte("x"), Nodes: []merkle.Node{node(2, merkle.MaxSize)}}},
-		"size":        {Block: &merkle.BlockProof{Index: 0, Nodes: []merkle.Node{node(2, 1<<64-1)}}},
+		"size":        {Block: &merkle.BlockProof{Index: 0, Value: []byte("xy"), Nodes: []merkle.Node{node(2, 1<<64-1)}}},
+		"no hash":     {Block: &merkle.BlockProof{Index: 0, Nodes: []merkle.Node{{Index: 2}}}},
 		"deep block":  {Block: &merkle.BlockProof{Index: 0, Nodes: deep}},
 		"deep hash":   {Hash: &merkle.HashProof{Index: 0, Nodes: append([]merkle.Node{node(0, 0)}, deep...)}},
 		"deep seek":   {Seek: &merkle.SeekProof{Nodes: append([]merkle.Node{node(0, 0)}, deep...)}},
@@ -352,6 +353,8 @@ func TestProveRefusesAbsurdRequests(t *testing.T) {
 		{Upgrade: &merkle.UpgradeRequest{Start: 20, Length: 2}},
 		{Upgrade: &merkle.UpgradeRequest{Start: 20, Length: 1}, Seek: &merkle.SeekRequest{Bytes: 1, Padding: big}},
 		{Block: &merkle.BlockRequest{Index: 3, Nodes: 2}, Seek: &merkle.SeekRequest{Bytes: big}},
+		{Block: &merkle.BlockRequest{Index: 3, Nodes: 2}, Seek: &merkle.SeekRequest{Bytes: m.head(4, 0).ByteLength}},
+		{Block: &merkle.BlockRequest{Index: 5, Nodes: 1}, Seek: &merkle.SeekRequest{Bytes: m.head(4, 0).ByteLength - 1}},
 		{Block: &merkle.BlockRequest{Index: 3, Nodes: 2}, Seek: &merkle.SeekRequest{Bytes: big, Padding: big}},
 	} {
 		if p, err := tree.Prove(context.Background(), nodes, req); !errors.Is(err, merkle.ErrInvalidRequest) {
