@@ -36,7 +36,8 @@ type commit struct {
 }
 
 // write stores c by the crash rule: in the atomic mode all in one batch, then one sync. Otherwise
-// first blocks and nodes, which nobody looks at yet, then bits and head, with a sync after each.
+// first blocks and nodes, which nobody looks at yet, and the identity; then bits and head; with a sync
+// after each.
 //
 // On an error the old head is still valid. It may be that the new one is stored nevertheless; then
 // write puts the old one back before it stores anything else.
@@ -106,11 +107,17 @@ func (s *storage) store(ctx context.Context, c *commit, pages []dirtyPage) (bitP
 			return nil, err
 		}
 	}
-	if !s.atomic && len(c.blocks)+len(pages) > 0 {
+	if c.auth != nil {
+		if err := batch.Put(ctx, s.authKey(), c.auth.append(nil)); err != nil {
+			return nil, err
+		}
+	}
+	if !s.atomic && (len(c.blocks)+len(pages) > 0 || c.auth != nil) {
 		if err := batch.Commit(ctx); err != nil {
 			return nil, err
 		}
-		if err := s.sync(ctx, c.durable); err != nil {
+		// A manifest is true by itself, and a head without its manifest could not be verified.
+		if err := s.sync(ctx, c.durable || c.auth != nil); err != nil {
 			return nil, err
 		}
 		if batch, err = s.ds.Batch(ctx); err != nil {
@@ -122,11 +129,6 @@ func (s *storage) store(ctx context.Context, c *commit, pages []dirtyPage) (bitP
 	}
 	if err := batch.Put(ctx, s.headKey(), c.head.append(nil)); err != nil {
 		return nil, err
-	}
-	if c.auth != nil {
-		if err := batch.Put(ctx, s.authKey(), c.auth.append(nil)); err != nil {
-			return nil, err
-		}
 	}
 	if c.also != nil {
 		if err := c.also(ctx, batch); err != nil {

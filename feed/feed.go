@@ -141,7 +141,7 @@ func Create(ctx context.Context, ds datastore.Batching, opts Options) (*Feed, er
 	} else if b != nil {
 		return nil, fmt.Errorf("create %s: %w", opts.Prefix, ErrExists)
 	}
-	head := &headRecord{generations: []generation{{}}}
+	head := emptyHead()
 	f, err := newFeed(s, &opts, known, head)
 	if err != nil {
 		return nil, err

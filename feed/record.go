@@ -30,6 +30,8 @@ type headRecord struct {
 	signature                []byte
 }
 
+func emptyHead() *headRecord { return &headRecord{generations: []generation{{}}} }
+
 func (h *headRecord) append(b []byte) []byte {
 	b = compact.AppendUint(b, recordVersion)
 	b = compact.AppendUint(b, h.fork)

@@ -227,12 +227,15 @@ func (s *storage) load(ctx context.Context) (*authRecord, *headRecord, *bitfield
 	if b, err = s.get(ctx, s.headKey()); err != nil {
 		return nil, nil, nil, err
 	}
-	if b == nil {
+	head := emptyHead()
+	switch {
+	case b != nil:
+		if head, err = parseHeadRecord(b); err != nil {
+			return nil, nil, nil, err
+		}
+	case s.atomic:
 		return nil, nil, nil, fmt.Errorf("%w: no head record", ErrCorrupt)
-	}
-	head, err := parseHeadRecord(b)
-	if err != nil {
-		return nil, nil, nil, err
+	default: // Create was interrupted between its two steps
 	}
 	s.pages.length = head.length
 	bits, err := s.loadBits(ctx, head)
