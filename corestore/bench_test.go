@@ -2,6 +2,7 @@ package corestore_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"testing"
 
@@ -110,4 +111,31 @@ func BenchmarkManyFeeds(b *testing.B) {
 			session.Close()
 		}
 	})
+}
+
+// BenchmarkAppend appends blocks of 1 KiB on the embedded store, 100 per call and one per call. One
+// operation is one call.
+func BenchmarkAppend(b *testing.B) {
+	for _, n := range []int{100, 1} {
+		for _, noSync := range []bool{false, true} {
+			b.Run(fmt.Sprintf("blocks=%d,nosync=%v", n, noSync), func(b *testing.B) {
+				ctx := context.Background()
+				s := open(b, benchDatastore(b, disk.Options{}), corestore.Options{NoSync: noSync})
+				session := must(b)(s.Fresh(ctx))
+				blocks := make([][]byte, n)
+				for i := range blocks {
+					blocks[i] = make([]byte, 1<<10)
+					rand.Read(blocks[i])
+				}
+				b.SetBytes(int64(n) << 10)
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := session.Append(ctx, blocks...); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "blocks/s")
+			})
+		}
+	}
 }

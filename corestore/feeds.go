@@ -10,7 +10,7 @@ import (
 
 // Named opens the feed called name in this namespace, or makes it. Its key pair is derived from the
 // primary key, so the session can append (not in a read-only store). A name that was given to a feed
-// with Alias opens that feed.
+// with Alias opens that feed, and then the session can append if the store has that feed's secret.
 //
 // The session is the caller's to close. The error is ErrName, ErrClosed, ErrUnknownFeed (not stored,
 // and the store is read-only), the datastore's, or wraps ctx's.
