@@ -116,6 +116,9 @@ func (m *Machine) announceComplete(p *peer) {
 		return
 	}
 	p.contigDue, p.adds = true, nil
+	if p.synced && !p.can && p.verdict == 0 {
+		m.judge(p) // with all blocks we have all nodes
+	}
 	m.touch(p)
 }
 

@@ -144,13 +144,13 @@ func (m *Machine) refused(p *peer, r *request) {
 	m.requeue(r)
 	switch {
 	case r.hasBlock:
-		p.refusals[r.block]++
+		p.refuse(r.block)
 		p.known.bits.Set(r.block, false)
 		if pg := p.pages[r.block/wantPage]; pg != nil && r.block >= p.known.contig {
 			pg.stale = true
 		}
 	case r.upgrade.Length > 0:
-		p.noUpgrade = true
+		m.pauseUpgrade(p)
 		p.upgradeFail++
 	case r.manifest && !r.hasHash:
 		p.noManifest = true
@@ -181,7 +181,7 @@ func (m *Machine) onApplied(e Applied) {
 		moved := m.info
 		m.refresh()
 		if r.upgrade.Length > 0 && moved.Length == m.info.Length && moved.Fork == m.info.Fork {
-			p.noUpgrade = true
+			m.pauseUpgrade(p)
 		}
 		m.requeue(r)
 	case FaultInvalid:
@@ -190,7 +190,7 @@ func (m *Machine) onApplied(e Applied) {
 		m.drop(p, "invalid proof", e.Err)
 	default:
 		if r.upgrade.Length > 0 {
-			p.noUpgrade = true
+			m.pauseUpgrade(p)
 		}
 		m.fail(e.Err)
 	}
@@ -202,7 +202,7 @@ func (m *Machine) applied(p *peer, r *request, e Applied) {
 		m.refresh()
 	}
 	if r.upgrade.Length > 0 && m.info.Length == length {
-		p.noUpgrade = true // nothing came of it; wait for news
+		m.pauseUpgrade(p) // nothing came of it; wait for news
 	}
 	if r.manifest && !m.info.HasManifest {
 		p.noManifest = true
@@ -225,7 +225,7 @@ func (m *Machine) applied(p *peer, r *request, e Applied) {
 		}
 		return
 	}
-	p.refusals[r.block]++
+	p.refuse(r.block)
 	m.requeue(r)
 }
 

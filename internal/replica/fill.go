@@ -187,7 +187,7 @@ func (m *Machine) steal(p *peer) bool {
 	most := min(pickChunk, (len(from.ready)+1)/2)
 	for i := len(from.ready) - 1; i >= 0 && moved < most; i-- {
 		r := from.ready[i]
-		if r.block >= limit || !p.known.has(r.block) || p.refusals[r.block] > 0 {
+		if r.block >= limit || !p.known.has(r.block) || p.refuses(r.block) {
 			continue
 		}
 		from.ready = append(from.ready[:i], from.ready[i+1:]...)
@@ -207,7 +207,7 @@ func (m *Machine) pickUrgent(p *peer, n int) (got int) {
 		if !ok || b >= limit {
 			break
 		}
-		if m.fetches[b] == nil && p.refusals[b] == 0 {
+		if m.fetches[b] == nil && !p.refuses(b) {
 			switch {
 			case p.known.has(b):
 				m.take(p, b)
@@ -280,7 +280,7 @@ func (m *Machine) pickList(p *peer, w *want, s *scan, limit uint64, n int) (got 
 			// Looked at again when the head has moved.
 			continue
 		}
-		if m.have.Has(b) || m.fetches[b] != nil || p.refusals[b] > 0 {
+		if m.have.Has(b) || m.fetches[b] != nil || p.refuses(b) {
 			continue
 		}
 		if p.known.has(b) {
@@ -313,7 +313,7 @@ func (m *Machine) pickRange(p *peer, from, end uint64, n int) (got int, at uint6
 			unknown = unknown || missing&^m.words[1][i] != 0
 			for c := missing & m.words[1][i]; c != 0; c &= c - 1 {
 				b := base + uint64(i)*32 + uint64(bits.TrailingZeros32(c))
-				if m.fetches[b] != nil || p.refusals[b] > 0 {
+				if m.fetches[b] != nil || p.refuses(b) {
 					continue
 				}
 				m.take(p, b)

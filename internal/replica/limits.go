@@ -96,6 +96,10 @@ const (
 	// maxBitfieldWords is the longest bitfield that is taken, in words: 2 Mi blocks.
 	maxBitfieldWords = 65536
 
+	// maxGivenUpBytes bounds what we remember of the pages that were wanted, answered and given up,
+	// a bit each.
+	maxGivenUpBytes = 64 << 10
+
 	// maxServedWant is the longest want in blocks that is answered; longer ones are ignored.
 	maxServedWant = 2 << 20
 

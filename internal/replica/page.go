@@ -3,6 +3,7 @@ package replica
 import (
 	"time"
 
+	"github.com/p2pcore/p2pcore/internal/bitfield"
 	"github.com/p2pcore/p2pcore/internal/merkle"
 	"github.com/p2pcore/p2pcore/internal/wire"
 )
@@ -32,6 +33,8 @@ func (m *Machine) need(p *peer, number uint64) bool {
 	case pg != nil:
 		m.send(p, &wire.Unwant{Start: start, Length: wantPage})
 		*pg = page{at: m.now}
+	case p.givenUp.Has(number):
+		return true
 	default:
 		if len(p.pages) >= maxWantPages && !m.giveUpPage(p) {
 			p.pagesFull = true
@@ -55,6 +58,10 @@ func (m *Machine) giveUpPage(p *peer) bool {
 		}
 		p.pageOrder = append(p.pageOrder[:i], p.pageOrder[i+1:]...)
 		delete(p.pages, number)
+		if p.givenUp.Size() > maxGivenUpBytes {
+			p.givenUp = bitfield.Bitfield{}
+		}
+		p.givenUp.Set(number, true)
 		m.send(p, &wire.Unwant{Start: number * wantPage, Length: wantPage})
 		if p.recycle.IsZero() {
 			p.recycle = m.now.Add(StallTimeout)
@@ -75,6 +82,7 @@ func (p *peer) stale(lost merkle.Range) {
 			pg.stale = true
 		}
 	}
+	p.givenUp.SetRange(lost.Start/wantPage, (lost.End-1)/wantPage+1, false)
 }
 
 func (p *peer) staleAll() { p.stale(merkle.Range{End: 1 << 63}) }
@@ -117,9 +125,9 @@ func (m *Machine) onBitfield(p *peer, b *wire.Bitfield) {
 func (m *Machine) learned(p *peer, news merkle.Range) {
 	if at := m.have.FirstUnset(news.Start); at < news.End {
 		p.rescan(merkle.Range{Start: at, End: news.End})
-		for b := range p.refusals {
-			if b >= at && b < news.End && p.refusals[b] < maxRefusals {
-				delete(p.refusals, b)
+		for b, ref := range p.refusals {
+			if b >= at && b < news.End && ref.n < maxRefusals {
+				p.refusals[b] = refusal{n: ref.n}
 			}
 		}
 		m.touch(p)

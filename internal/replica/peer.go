@@ -3,6 +3,7 @@ package replica
 import (
 	"time"
 
+	"github.com/p2pcore/p2pcore/internal/bitfield"
 	"github.com/p2pcore/p2pcore/internal/merkle"
 	"github.com/p2pcore/p2pcore/internal/wire"
 )
@@ -49,8 +50,9 @@ type peer struct {
 	known     known
 	pages     map[uint64]*page
 	pageOrder []uint64
-	pagesFull bool      // a page was needed and none could be given up
-	recycle   time.Time // when to look again at pages that were given up; zero: none was
+	pagesFull bool              // a page was needed and none could be given up
+	givenUp   bitfield.Bitfield // numbers of answered pages that made room for others
+	recycle   time.Time         // when to ask for those again; zero: there are none
 
 	// What the remote wants to hear of; see remotewant.go.
 	remoteWants wantMemory
@@ -69,10 +71,11 @@ type peer struct {
 	filling     bool
 	scans       map[*want]*scan
 	urgent      scan
-	refusals    map[uint64]int // by block
+	refusals    map[uint64]refusal // by block
 	noData      int
 	unsolicited int
-	noUpgrade   bool // until the next sync
+	noUpgrade   bool // until the next sync, or for StallTimeout
+	upgradeAt   time.Time
 	noManifest  bool // until the next sync
 	upgradeFail int
 	meanSize    int // of its blocks, in bytes; 0: none came
@@ -92,6 +95,19 @@ type peer struct {
 	blocksSent, bytesSent         uint64
 }
 
+// refusal counts how often a peer has not delivered a block. It is blocked until the peer announces
+// it again.
+type refusal struct {
+	n       int
+	blocked bool
+}
+
+func (p *peer) refuses(b uint64) bool { return p.refusals[b].blocked }
+
+func (p *peer) refuse(b uint64) {
+	p.refusals[b] = refusal{n: p.refusals[b].n + 1, blocked: true}
+}
+
 func (m *Machine) onOpened(e Opened) {
 	if m.peers[e.Peer] != nil {
 		return
@@ -102,7 +118,7 @@ func (m *Machine) onOpened(e Opened) {
 		can:     m.info.Fork == 0, // the remote's fork and length are 0 until it says otherwise
 		credit:  e.Room,
 		syncDue: true,
-		pages:   map[uint64]*page{}, scans: map[*want]*scan{}, refusals: map[uint64]int{},
+		pages:   map[uint64]*page{}, scans: map[*want]*scan{}, refusals: map[uint64]refusal{},
 		served:   map[uint64]*serving{},
 		requests: make([]*request, 1), // 0 is reserved
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/p2pcore/p2pcore/internal/bitfield"
 	"github.com/p2pcore/p2pcore/internal/flattree"
 	"github.com/p2pcore/p2pcore/internal/merkle"
 	"github.com/p2pcore/p2pcore/internal/wire"
@@ -268,11 +269,19 @@ func (m *Machine) tickAsking(p *peer) {
 		p.pagesFull = false
 		m.touch(p)
 	}
+	if p.noUpgrade {
+		if m.now.Before(p.upgradeAt) {
+			m.wakeAt(p.upgradeAt)
+		} else {
+			p.noUpgrade = false
+			m.touch(p)
+		}
+	}
 	if !p.recycle.IsZero() {
 		if m.now.Before(p.recycle) {
 			m.wakeAt(p.recycle)
 		} else {
-			p.recycle = time.Time{}
+			p.recycle, p.givenUp = time.Time{}, bitfield.Bitfield{}
 			p.rescanAll()
 			m.touch(p)
 		}
@@ -300,7 +309,7 @@ func (m *Machine) tickStall(p *peer) {
 	if due := r.sentAt.Add(upgradeStallTimeout); m.now.Before(due) {
 		m.wakeAt(due)
 	} else if m.otherCanUpgrade(p) {
-		p.noUpgrade = true
+		m.pauseUpgrade(p)
 		p.upgradeFail++
 		m.cancelSent(r)
 		m.requeue(r)

@@ -111,7 +111,7 @@ func (m *Machine) serveOne(p *peer, s *serving) {
 		// The manifest belongs to the feed, not to a fork or a block.
 		req = merkle.Request{Fork: m.info.Fork, Manifest: true}
 	}
-	s.reserved = m.answerSize(p, &req)
+	s.reserved = m.answerSize(&req)
 	p.reserved += s.reserved
 	p.proving++
 	token := m.token()
@@ -122,7 +122,7 @@ func (m *Machine) serveOne(p *peer, s *serving) {
 func (m *Machine) holds(b uint64) bool { return b < m.info.Length && m.have.Has(b) }
 
 // answerSize estimates the bytes of an answer before it is made.
-func (m *Machine) answerSize(p *peer, req *merkle.Request) int {
+func (m *Machine) answerSize(req *merkle.Request) int {
 	const proof = 1024 // nodes of some twenty levels
 	if req.Block == nil || m.info.Length == 0 {
 		return proof

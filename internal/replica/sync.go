@@ -66,8 +66,6 @@ func (m *Machine) onVerdict(e Verdict) {
 	if e.OK && p.length < m.info.Length {
 		m.setVerdict(p)
 		p.rescanLists()
-	}
-	if m.info.Length > p.length {
 		p.syncDue = true
 	}
 	m.touch(p)

@@ -15,6 +15,12 @@ func (m *Machine) canAskUpgrade(p *peer) bool {
 		!p.noUpgrade
 }
 
+// pauseUpgrade asks no more upgrades of p until it has news.
+func (m *Machine) pauseUpgrade(p *peer) {
+	p.noUpgrade, p.upgradeAt = true, m.now.Add(StallTimeout)
+	m.wakeAt(p.upgradeAt)
+}
+
 // otherCanUpgrade reports whether a peer other than p, with fewer upgrades failed, could be asked.
 func (m *Machine) otherCanUpgrade(p *peer) bool {
 	for _, q := range m.order {
@@ -75,7 +81,7 @@ func (m *Machine) blockWithUpgrade(p *peer) (uint64, bool) {
 		if !ok || b >= p.length {
 			break
 		}
-		if m.fetches[b] == nil && p.known.has(b) && p.refusals[b] == 0 {
+		if m.fetches[b] == nil && p.known.has(b) && !p.refuses(b) {
 			return b, true
 		}
 		at = b
@@ -83,7 +89,7 @@ func (m *Machine) blockWithUpgrade(p *peer) (uint64, bool) {
 	newest := p.length - 1
 	for _, w := range m.wants {
 		if w.follow && newest >= w.start && m.fetches[newest] == nil &&
-			p.known.has(newest) && p.refusals[newest] == 0 {
+			p.known.has(newest) && !p.refuses(newest) {
 			return newest, true
 		}
 	}
