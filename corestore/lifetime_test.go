@@ -180,8 +180,8 @@ func TestCloseWaitsForOpenings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ds := &slow{Batching: newMemory()}
 		s := open(t, ds, corestore.Options{})
-		go_ := make(chan struct{})
-		ds.set(func(context.Context) error { <-go_; return nil })
+		proceed := make(chan struct{})
+		ds.set(func(context.Context) error { <-proceed; return nil })
 		var err error
 		var all sync.WaitGroup
 		all.Go(func() { _, err = s.Named(t.Context(), "a") })
@@ -197,7 +197,7 @@ func TestCloseWaitsForOpenings(t *testing.T) {
 		if closed {
 			t.Error("Close did not wait")
 		}
-		close(go_)
+		close(proceed)
 		all.Wait()
 		if err == nil {
 			t.Error("a feed was opened in a store that was closing")

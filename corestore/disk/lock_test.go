@@ -2,23 +2,30 @@ package disk
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gofrs/flock"
+
 	datastore "github.com/ipfs/go-datastore"
+	"github.com/p2pcore/p2pcore/corestore"
 )
 
 // childEnv makes the test binary a process that holds the store in the directory it names.
 const childEnv = "P2PCORE_TEST_HOLD"
+
+// appendEnv makes that process append to a feed until it is killed.
+const appendEnv = "P2PCORE_TEST_APPEND"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
@@ -26,6 +33,7 @@ func TestMain(m *testing.M) {
 			fmt.Println("error:", err)
 			os.Exit(1)
 		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -47,14 +55,41 @@ func hold(dir string) error {
 		return err
 	}
 	fmt.Println("holding")
+	if os.Getenv(appendEnv) != "" {
+		return appendForEver(ctx, ds)
+	}
 	_, err = bufio.NewReader(os.Stdin).ReadString('\n')
 	return errors.Join(err, d.Close())
 }
 
-func startHolder(t *testing.T, dir string) *exec.Cmd {
+// appendForEver appends blocks that hold their index and prints the length after each call.
+func appendForEver(ctx context.Context, ds datastore.Batching) error {
+	s, err := corestore.Open(ctx, ds, corestore.Options{})
+	if err != nil {
+		return err
+	}
+	session, err := s.Named(ctx, "a")
+	if err != nil {
+		return err
+	}
+	for i := session.Info().Length; ; i += 3 {
+		info, err := session.Append(ctx, numbered(i), numbered(i+1), numbered(i+2))
+		if err != nil {
+			return err
+		}
+		fmt.Println(info.Length)
+	}
+}
+
+// numbered is block i, of some length.
+func numbered(i uint64) []byte {
+	return bytes.Repeat(fmt.Appendf(nil, "%d;", i), int(i*i%997)+1)
+}
+
+func startHolder(t *testing.T, dir string, env ...string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+dir)
+	cmd.Env = append(append(os.Environ(), childEnv+"="+dir), env...)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -72,16 +107,17 @@ func startHolder(t *testing.T, dir string) *exec.Cmd {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
+	out := bufio.NewReader(stdout)
+	line, err := out.ReadString('\n')
 	if err != nil || line != "holding\n" {
 		t.Fatalf("child says %q, %v", line, err)
 	}
-	return cmd
+	return cmd, out
 }
 
 func TestLockNamesItsHolder(t *testing.T) {
 	dir := t.TempDir()
-	child := startHolder(t, dir)
+	child, _ := startHolder(t, dir)
 	_, err := Open(dir, small())
 	var locked *LockedError
 	if !errors.As(err, &locked) || !errors.Is(err, ErrLocked) {
@@ -100,7 +136,7 @@ func TestLockNamesItsHolder(t *testing.T) {
 
 func TestKilledHolderLeavesTheStoreToTheNext(t *testing.T) {
 	dir := t.TempDir()
-	child := startHolder(t, dir)
+	child, _ := startHolder(t, dir)
 	if err := child.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -111,6 +147,52 @@ func TestKilledHolderLeavesTheStoreToTheNext(t *testing.T) {
 	d := mustOpen(t, dir, small())
 	if v, err := d.Datastore().Get(t.Context(), datastore.NewKey("/kept")); err != nil || string(v) != "kept" {
 		t.Errorf("what was synced: %q, %v", v, err)
+	}
+}
+
+// Killed again and again in the middle of its work, the store has all that it has acknowledged.
+func TestAcknowledgedAppendsSurviveKill(t *testing.T) {
+	dir := t.TempDir()
+	last := uint64(0)
+	for round := range 5 {
+		child, out := startHolder(t, dir, appendEnv+"=1")
+		for range 20 * (round + 1) {
+			line, err := out.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if last, err = strconv.ParseUint(strings.TrimSpace(line), 10, 64); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := child.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		child.Wait()
+		d := mustOpen(t, dir, small())
+		s, err := corestore.Open(t.Context(), d.Datastore(), corestore.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		session, err := s.Named(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		length := session.Info().Length
+		if length < last || length%3 != 0 {
+			t.Errorf("round %d: length %d, %d were acknowledged, three at a time", round, length, last)
+		}
+		for i := range length {
+			if got, err := session.GetLocal(t.Context(), i); err != nil || string(got) != string(numbered(i)) {
+				t.Fatalf("round %d: block %d: %.20q, %v", round, i, got, err)
+			}
+		}
+		if err := session.Feed().Check(t.Context()); err != nil {
+			t.Errorf("round %d: %v", round, err)
+		}
+		if err := errors.Join(s.Close(), d.Close()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
