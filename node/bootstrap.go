@@ -17,8 +17,8 @@ import (
 	"github.com/p2pcore/p2pcore/internal/lifecycle"
 )
 
-// entrance keeps a host in its network: it dials the bootstrap peers until the routing table has somebody, and
-// again whenever it is empty.
+// entrance keeps a host in its network: it dials the bootstrap peers until somebody of the routing table is connected,
+// and again whenever nobody is. (The table alone does not tell: it keeps peers that are gone until they are asked.)
 type entrance struct {
 	// set when made
 	host host.Host
@@ -73,7 +73,7 @@ func (e *entrance) relays(_ context.Context, n int) <-chan peer.AddrInfo {
 func (e *entrance) run(ctx context.Context, group *lifecycle.Group) {
 	wait := redialMin
 	for ctx.Err() == nil {
-		if e.dht.RoutingTable().Size() > 0 {
+		if e.inside() {
 			wait = redialMin
 			pause(ctx, bootstrapCheck, e.wake)
 			continue
@@ -86,6 +86,13 @@ func (e *entrance) run(ctx context.Context, group *lifecycle.Group) {
 		pause(ctx, wait/2+rand.N(wait), e.wake)
 		wait = min(2*wait, bootstrapMaxWait)
 	}
+}
+
+// inside tells whether somebody of the routing table is connected.
+func (e *entrance) inside() bool {
+	return slices.ContainsFunc(e.dht.RoutingTable().ListPeers(), func(p peer.ID) bool {
+		return e.host.Network().Connectedness(p) == network.Connected
+	})
 }
 
 // dial tries all bootstrap peers at once and tells whether one that we were not connected to was reached.

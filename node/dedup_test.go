@@ -165,7 +165,7 @@ func (m *model) open(i int, id streamID) {
 		remote.byID[s.id[1-i]] = s
 		m.carryOut(1 - i)
 	})
-	if m.faults && m.rng.IntN(4) == 0 {
+	if m.faults && m.rng.IntN(2) == 0 {
 		m.after(i, 12, func() { m.breakStream(s) })
 	}
 }

@@ -116,13 +116,16 @@ func relayResources() relay.Resources {
 	return r
 }
 
+// privateDHT is the prefix of the protocols that a private network's DHT speaks.
+func privateDHT(network string) protocol.ID { return protocol.ID("/p2pcore/" + network) }
+
 // newDHT joins h to the network's DHT.
 func newDHT(c *config, h host.Host, bootstrap func() []peer.AddrInfo) (*kaddht.IpfsDHT, error) {
 	opts := []kaddht.Option{kaddht.BootstrapPeersFunc(bootstrap)}
 	if c.private() {
 		// Servers all, and no filter: loopback and private addresses are what such a network may consist of.
 		opts = append(opts,
-			kaddht.ProtocolPrefix(protocol.ID("/p2pcore/"+c.network)),
+			kaddht.ProtocolPrefix(privateDHT(c.network)),
 			kaddht.Mode(kaddht.ModeServer),
 			kaddht.DisableValues(),
 		)

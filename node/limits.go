@@ -57,8 +57,10 @@ const (
 	// connectivityCheck is how soon after a failure the sweep asks again whether it is online.
 	connectivityCheck = 5 * time.Second
 
-	// addressQuiet is the least time between two announcements made anew because our addresses changed.
-	addressQuiet = 5 * time.Second
+	// announceSettle is how long a change is left to settle before announcements are made anew because of it,
+	// announceQuiet the least time between two such rounds.
+	announceSettle = 300 * time.Millisecond
+	announceQuiet  = 5 * time.Second
 
 	// reapAfter is how long the replicator keeps a stored feed at hand that no remote has a channel for.
 	reapAfter = 3 * time.Second

@@ -295,17 +295,24 @@ func (n *Node) Refresh(ctx context.Context, key feed.Key) error {
 	if n.discovery == nil {
 		return ErrNoDHT
 	}
-	dk := key.DiscoveryKey()
-	n.mu.Lock()
-	m := n.members[dk]
-	n.mu.Unlock()
-	if m == nil || m.lookup == nil {
+	m := n.lookedUp(key)
+	if m == nil {
 		return ErrNotJoined
 	}
-	if err := m.lookup.Refresh(ctx); err != nil {
+	if err := m.Refresh(ctx); err != nil {
 		return err
 	}
-	return n.connector.settle(ctx, reason{kind: byTopic, topic: dht.Topic(dk)})
+	return n.connector.settle(ctx, reason{kind: byTopic, topic: m.Topic()})
+}
+
+// lookedUp returns the membership that looks key up, or nil.
+func (n *Node) lookedUp(key feed.Key) *dht.Membership {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if m := n.members[key.DiscoveryKey()]; m != nil {
+		return m.lookup
+	}
+	return nil
 }
 
 // Connect dials p and waits until a replication stream with it is up; one that is up already will do. From then on
