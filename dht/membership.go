@@ -34,7 +34,7 @@ type Membership struct {
 func newMembership(d *Discovery, t Topic, m Mode, found func(context.Context, peer.AddrInfo)) *Membership {
 	return &Membership{
 		d: d, topic: t, mode: m, found: found,
-		group: d.group.Child(),
+		group:       d.group.Child(),
 		announceNow: make(chan struct{}, 1),
 		lookupSoon:  make(chan struct{}, 1),
 		lookupNow:   make(chan struct{}, 1),
