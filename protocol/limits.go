@@ -39,7 +39,7 @@ const (
 	// shareFrame: a message may keep alive a frame up to this many times its size; for less of a
 	// large frame it is copied out. Otherwise a small answer in a frame of junk costs 16 MiB.
 	shareFrame = 8
-	copyAbove  = 256 << 10
+	copyAbove  = 1 << 20
 
 	// readBuffer is how much is read from the stream at once.
 	readBuffer = 64 << 10
