@@ -138,8 +138,7 @@ func (m *Machine) dispatch(ev Event) {
 	case Want:
 		m.onWant(e)
 	case WantUpgrade:
-		m.tickets[e.Ticket] = &want{ticket: e.Ticket, kind: wantUpgrade}
-		m.updates = append(m.updates, e.Ticket)
+		m.onWantUpgrade(e.Ticket)
 	case WantSeek:
 		m.onWantSeek(e)
 	case Forget:

@@ -30,6 +30,7 @@ type request struct {
 	state    state
 	fork     uint64
 
+	priority uint64 // 1: somebody waits for it
 	hasBlock bool
 	block    uint64
 	nodes    uint64
@@ -75,6 +76,9 @@ func (m *Machine) sendRequest(p *peer, r *request) {
 	p.sequence++
 	r.id, r.sequence, r.fork, r.sentAt = p.takeID(r), p.sequence, m.info.Fork, m.now
 	r.state = stateSent
+	if r.hasBlock && m.urgentRefs[r.block] > 0 {
+		r.priority = 1
+	}
 	r.manifest = r.manifest || !m.info.HasManifest && p.hasManifest && !p.noManifest
 	if p.sent == 0 {
 		p.progress = m.now
@@ -90,11 +94,12 @@ func (m *Machine) sendRequest(p *peer, r *request) {
 func (r *request) message() *wire.Request {
 	if r.hasBlock && r.upgrade.Length == 0 && r.seek == nil { // the common one
 		msg := &blockParts{block: merkle.BlockRequest{Index: r.block, Nodes: r.nodes}}
-		msg.ID, msg.Fork, msg.Block, msg.Manifest = r.id, r.fork, &msg.block, r.manifest
+		msg.ID, msg.Priority, msg.Fork = r.id, r.priority, r.fork
+		msg.Block, msg.Manifest = &msg.block, r.manifest
 		return &msg.Request
 	}
 	msg := &parts{}
-	msg.ID, msg.Fork, msg.Manifest = r.id, r.fork, r.manifest
+	msg.ID, msg.Priority, msg.Fork, msg.Manifest = r.id, r.priority, r.fork, r.manifest
 	if r.hasBlock {
 		msg.block = merkle.BlockRequest{Index: r.block, Nodes: r.nodes}
 		msg.Block = &msg.block

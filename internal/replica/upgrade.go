@@ -113,6 +113,14 @@ func (m *Machine) mayGrow() bool {
 	return false
 }
 
+func (m *Machine) onWantUpgrade(t Ticket) {
+	if t == 0 || m.tickets[t] != nil {
+		return
+	}
+	m.tickets[t] = &want{ticket: t, kind: wantUpgrade}
+	m.updates = append(m.updates, t)
+}
+
 func (m *Machine) resolveUpdates(grown bool) {
 	for len(m.updates) > 0 {
 		m.resolve(m.tickets[m.updates[0]], grown, nil)

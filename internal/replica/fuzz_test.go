@@ -1,0 +1,344 @@
+package replica
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/p2pcore/p2pcore/internal/flattree"
+	"github.com/p2pcore/p2pcore/internal/merkle"
+	"github.com/p2pcore/p2pcore/internal/wire"
+)
+
+// hostile turns bytes into events: three peers that say anything, a user, and a driver that answers
+// what it is asked, sometimes wrongly and sometimes what it was not.
+type hostile struct {
+	data []byte
+	feed *fakeFeed
+	asks []Action
+	msgs []wire.Message // requests of the machine, to be answered
+}
+
+func (h *hostile) byte() byte {
+	if len(h.data) == 0 {
+		return 0
+	}
+	b := h.data[0]
+	h.data = h.data[1:]
+	return b
+}
+
+// number is mostly small, near a bound, or huge.
+func (h *hostile) number() uint64 {
+	b := h.byte()
+	switch b >> 5 {
+	case 0, 1, 2, 3:
+		return uint64(b)
+	case 4:
+		return uint64(b&31) * 32
+	case 5:
+		return uint64(b&31) * wantPage
+	case 6:
+		return 1<<(b&31+32) - 1
+	}
+	var x [8]byte
+	for i := range x {
+		x[i] = h.byte()
+	}
+	return binary.LittleEndian.Uint64(x[:]) >> (b & 31)
+}
+
+func (h *hostile) event() Event {
+	b := h.byte()
+	p := PeerID(b>>4&3 + 1)
+	switch b & 15 {
+	case 0:
+		return Opened{Peer: p, Seeks: b&128 == 0, Room: int(h.byte()) * 64, Window: int(h.byte())}
+	case 1:
+		return Closed{Peer: p}
+	case 2:
+		return Room{Peer: p, Bytes: int(h.byte()) * 64}
+	case 3:
+		w := Want{Ticket: Ticket(h.byte()%8 + 1), Priority: int(b>>6) & 1, Linear: b&128 != 0, Follow: b == 0xf3}
+		w.Range.Start = h.number() >> 1
+		w.Range.End = w.Range.Start + uint64(h.byte())*8
+		if b&32 != 0 {
+			w.Blocks = []uint64{h.number(), h.number(), h.number()}
+		}
+		return w
+	case 4:
+		return WantUpgrade{Ticket: Ticket(h.byte()%4 + 100)}
+	case 5:
+		n := uint64(1) << (h.byte() % 16)
+		return WantSeek{Ticket: Ticket(h.byte()%4 + 200), Bytes: h.number(),
+			Span: merkle.Range{Start: h.number() % 1024 * n, End: h.number()%1024*n + n}}
+	case 6:
+		return Forget{Ticket: Ticket(h.byte())}
+	case 7:
+		return h.change()
+	case 8:
+		return SetDownloading{On: b&16 == 0}
+	case 9, 10, 11:
+		return h.answer()
+	}
+	return Received{Peer: p, Message: h.message()}
+}
+
+func (h *hostile) change() Event {
+	switch b := h.byte(); b & 3 {
+	case 0:
+		h.feed.info.Fork++
+		h.feed.info.Length /= 2
+		h.feed.drop(merkle.Range{Start: h.feed.info.Length, End: 1 << 40})
+	case 1:
+		h.feed.drop(merkle.Range{Start: uint64(b), End: uint64(b) + uint64(h.byte())})
+	default:
+		for range b >> 2 {
+			h.feed.store(h.feed.info.Length)
+			h.feed.info.Length++
+		}
+	}
+	return h.feed.changed()
+}
+
+func (h *hostile) answer() Event {
+	if len(h.asks) == 0 {
+		return Tick{}
+	}
+	i := int(h.byte()) % len(h.asks)
+	a := h.asks[i]
+	h.asks = append(h.asks[:i:i], h.asks[i+1:]...)
+	fault := Fault(0)
+	if b := h.byte(); b > 200 {
+		fault = Fault(b % 5)
+	}
+	switch a := a.(type) {
+	case Plan:
+		return Planned{Token: a.Token, Nodes: make([]uint64, len(a.Blocks))}
+	case CanUpgrade:
+		return Verdict{Token: a.Token, OK: fault == 0}
+	case Prove:
+		if fault != 0 {
+			return Proved{Token: a.Token, Fault: fault}
+		}
+		return h.feed.prove(a.Token, a.Request, int(h.byte())*100)
+	case Apply:
+		if u := a.Proof.Upgrade; fault != 0 || u != nil && u.Length > 1<<40 {
+			return Applied{Token: a.Token, Fault: fault}
+		}
+		return h.feed.apply(a.Token, a.Proof)
+	}
+	return Tick{}
+}
+
+func (h *hostile) message() wire.Message {
+	b := h.byte()
+	switch b & 15 {
+	case 0:
+		return &wire.Sync{Fork: h.number() % 4, Length: h.number(), RemoteLength: h.number(), CanUpgrade: b&16 == 0,
+			Uploading: b&32 == 0, Downloading: b&64 == 0, HasManifest: b&128 == 0}
+	case 1:
+		return &wire.Sync{Length: h.feed.info.Length + uint64(h.byte()), RemoteLength: h.feed.info.Length,
+			Fork: h.feed.info.Fork, CanUpgrade: true, Uploading: true, Downloading: true}
+	case 2:
+		m := &wire.Request{ID: uint64(h.byte()), Priority: uint64(b >> 7)}
+		m.Fork = h.feed.info.Fork + uint64(b>>6&1)
+		m.Manifest = b&16 != 0
+		if b&32 == 0 {
+			m.Block = &merkle.BlockRequest{Index: h.number(), Nodes: h.number()}
+		} else {
+			m.Upgrade = &merkle.UpgradeRequest{Start: h.number(), Length: h.number()}
+		}
+		return m
+	case 3:
+		return &wire.Cancel{ID: uint64(h.byte())}
+	case 4, 5, 6:
+		return h.reply(b)
+	case 7:
+		return &wire.NoData{ID: uint64(h.byte() % 64), Reason: uint64(b >> 6)}
+	case 8:
+		return &wire.Want{Start: h.number(), Length: h.number(), Any: b&16 != 0}
+	case 9:
+		return &wire.Want{Start: h.number() * 32, Length: 32 << (b >> 4)}
+	case 10:
+		return &wire.Unwant{Start: h.number(), Length: h.number()}
+	case 11:
+		m := &wire.Bitfield{Start: h.number(), Words: make([]uint32, h.byte())}
+		for i := range m.Words {
+			m.Words[i] = uint32(i) * uint32(b) * 2654435761
+		}
+		return m
+	case 12:
+		return &wire.Extension{Name: string(rune('a' + b>>4)), Message: []byte{b}}
+	}
+	return &wire.Range{Drop: b&16 != 0, Start: h.number() * uint64(b>>5&1), Length: h.number()}
+}
+
+// reply answers a request of the machine, mostly as it was asked.
+func (h *hostile) reply(b byte) wire.Message {
+	m := &wire.Data{ID: uint64(h.byte() % 64)}
+	m.Proof.Fork = h.feed.info.Fork
+	if len(h.msgs) > 0 {
+		req := h.msgs[int(b)%len(h.msgs)].(*wire.Request)
+		m.ID = req.ID
+		if req.Block != nil {
+			m.Proof.Block = &merkle.BlockProof{Index: req.Block.Index, Value: make([]byte, h.byte())}
+		}
+		if req.Upgrade != nil {
+			m.Proof.Upgrade = &merkle.UpgradeProof{Start: req.Upgrade.Start, Length: req.Upgrade.Length}
+		}
+		if req.Hash != nil {
+			m.Proof.Hash = &merkle.HashProof{Index: req.Hash.Index}
+		}
+		if req.Manifest {
+			m.Proof.Manifest = []byte{1}
+		}
+		return m
+	}
+	m.Proof.Hash = &merkle.HashProof{Index: flattree.Index(h.number())}
+	return m
+}
+
+// play feeds all of the data to a machine, and checks its bounds after each step.
+func (h *hostile) play(t testing.TB) {
+	h.feed = &fakeFeed{info: Info{Length: uint64(h.byte()) * 8}}
+	for b := range h.feed.info.Length {
+		if b%5 != 0 || b < 40 {
+			h.feed.bits.Set(b, true)
+		}
+	}
+	m := New(h.feed, Limits{QueuedRequests: 32, Proving: 16}, rand.New(rand.NewPCG(1, 1)))
+	now := time.Unix(1000, 0)
+	open := map[PeerID]bool{}
+	used := map[Token]bool{}
+	for len(h.data) > 0 {
+		now = now.Add(time.Duration(h.byte()) * 20 * time.Millisecond)
+		ev := h.event()
+		switch ev := ev.(type) {
+		case Opened:
+			open[ev.Peer] = true
+		case Closed:
+			delete(open, ev.Peer)
+		}
+		for _, a := range m.Step(now, ev) {
+			switch a := a.(type) {
+			case Send:
+				if !open[a.Peer] {
+					t.Fatalf("%s for closed peer %d after %T", showMessage(a.Message), a.Peer, ev)
+				}
+				if r, ok := a.Message.(*wire.Request); ok {
+					if r.ID == 0 {
+						t.Fatal("request with id 0")
+					}
+					h.msgs = append(h.msgs[max(0, len(h.msgs)-50):], r)
+				}
+			case CloseChannel:
+				delete(open, a.Peer)
+			case Drop:
+				delete(open, a.Peer)
+			case Plan:
+				h.ask(t, used, a.Token, a)
+			case CanUpgrade:
+				h.ask(t, used, a.Token, a)
+			case Prove:
+				h.ask(t, used, a.Token, a)
+			case Apply:
+				h.ask(t, used, a.Token, a)
+			}
+		}
+		checkBounds(t, m)
+	}
+}
+
+func (h *hostile) ask(t testing.TB, used map[Token]bool, token Token, a Action) {
+	if token == 0 || used[token] {
+		t.Fatalf("token %d is not new", token)
+	}
+	used[token] = true
+	h.asks = append(h.asks, a)
+}
+
+func FuzzHostile(f *testing.F) {
+	f.Add([]byte("\x10\x00\x00\xff\x30\x00\x0f\x01\x10\x00\x03\x01\x00\x10"))
+	f.Fuzz(func(t *testing.T, data []byte) { (&hostile{data: data}).play(t) })
+}
+
+// TestHostileEvents plays random bytes, more of them than a fuzzer starts with.
+func TestHostileEvents(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 9))
+		data := make([]byte, 6000)
+		for i := range data {
+			data[i] = byte(rng.Uint32())
+		}
+		(&hostile{data: data}).play(t)
+	}
+}
+
+// TestFloodsAreBounded repeats each message that costs memory for ever, without giving credit.
+func TestFloodsAreBounded(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 4))
+	for name, next := range map[string]func(i uint64) wire.Message{
+		"wants":         func(i uint64) wire.Message { return &wire.Want{Start: i * 32, Length: 32} },
+		"odd wants":     func(i uint64) wire.Message { return &wire.Want{Start: i, Length: 33} },
+		"sizes of want": func(i uint64) wire.Message { return &wire.Want{Length: 32 << (i % 17)} },
+		"want, unwant": func(i uint64) wire.Message {
+			if i%2 == 1 {
+				return &wire.Unwant{Start: i / 2 * 32, Length: 32}
+			}
+			return &wire.Want{Start: i / 2 * 32, Length: 32}
+		},
+		"request, cancel": func(i uint64) wire.Message {
+			if i%2 == 1 {
+				return &wire.Cancel{ID: 5}
+			}
+			r := &wire.Request{ID: 5}
+			r.Block = &merkle.BlockRequest{Index: 1}
+			return r
+		},
+		"ranges":    func(i uint64) wire.Message { return &wire.Range{Start: i * 70000, Length: 2} },
+		"bitfields": func(i uint64) wire.Message { return &wire.Bitfield{Start: i * 32768 * 2, Words: []uint32{1}} },
+		"range, drop": func(i uint64) wire.Message {
+			return &wire.Range{Drop: i%2 == 1, Start: i % 2, Length: 1 << 60}
+		},
+		"syncs": func(i uint64) wire.Message {
+			return &wire.Sync{Length: rng.Uint64N(1000), RemoteLength: 200, Uploading: true, Downloading: true}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fakeFeed{info: Info{Length: 1000}}
+			f.bits.SetRange(0, 500, true)
+			m := New(f, Limits{}, rand.New(rand.NewPCG(1, 1)))
+			m.Step(time.Unix(1, 0), Opened{Peer: 1, Room: 30})
+			for i := range uint64(20_000) {
+				m.Step(time.Unix(1, 0), Received{Peer: 1, Message: next(i)})
+				if i%500 == 0 {
+					checkBounds(t, m)
+				}
+			}
+			checkBounds(t, m)
+			if n := len(m.verdicts); n > 1 {
+				t.Errorf("%d verdicts awaited for one peer", n)
+			}
+		})
+	}
+}
+
+// TestRequestsPastTheQueueAreAViolation pins the bound on a peer's queue.
+func TestRequestsPastTheQueueAreAViolation(t *testing.T) {
+	f := &fakeFeed{info: Info{Length: 10}}
+	f.bits.SetRange(0, 10, true)
+	m := New(f, Limits{QueuedRequests: 3}, rand.New(rand.NewPCG(1, 1)))
+	now := time.Unix(1, 0)
+	m.Step(now, Opened{Peer: 1, Room: 1})
+	for id := uint64(1); id <= 4; id++ {
+		r := &wire.Request{ID: id}
+		r.Block = &merkle.BlockRequest{Index: id}
+		actions := m.Step(now, Received{Peer: 1, Message: r})
+		drops := len(actions) == 1 && actions[0] == Action(Drop{Peer: 1, Reason: "too many requests"})
+		if drops != (id == 4) {
+			t.Fatalf("request %d: %v", id, actions)
+		}
+	}
+}
