@@ -90,7 +90,7 @@ func (f *Feed) applyInTurn(ctx context.Context, ps []*Proof, results []Applied) 
 	}
 	if who != f.who && errors.Is(errs[0], merkle.ErrPrologue) {
 		// Before the manifest is known, what it does not vouch for is just not signed.
-		errs[0] = fmt.Errorf("%w: %v", ErrInvalidSignature, errs[0])
+		errs[0] = fmt.Errorf("%w: %s", ErrInvalidSignature, errs[0].Error())
 	}
 	grown := batch.Upgraded()
 	if who != f.who && auth == nil {
@@ -164,7 +164,7 @@ func (f *Feed) judge(ps []*Proof, errs []error, results []Applied) (blocks []blo
 // another length. It must not look like an invalid proof.
 func verdict(err error) error {
 	if errors.Is(err, merkle.ErrMissingNode) || errors.Is(err, merkle.ErrStale) {
-		return fmt.Errorf("%w: %v", ErrStale, err)
+		return fmt.Errorf("%w: %s", ErrStale, err.Error())
 	}
 	return err
 }

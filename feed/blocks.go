@@ -73,7 +73,7 @@ func (s *Session) fetchAhead(ctx context.Context, w Want) {
 	if source == nil || !w.Follow && s.feed.Has(w.Range) {
 		return
 	}
-	s.feed.ops.Go(func(context.Context) { source.Fetch(ctx, w) })
+	s.feed.ops.Go(func(context.Context) { _ = source.Fetch(ctx, w) })
 }
 
 // readFollowing is readEach without an end.

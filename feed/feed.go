@@ -217,6 +217,12 @@ func (o *Options) identity(stored *authRecord) (*authRecord, error) {
 	} else if o.Key != nil && *o.Key != known.key {
 		return nil, fmt.Errorf("%w: another feed is stored here", ErrKeyMismatch)
 	}
+	if manifest == nil && known.manifest == nil && o.KeyPair != nil {
+		// A feed that was stored by its key alone; most are of one writer with the default manifest.
+		if m := DefaultManifest(o.KeyPair.Public()); m.belongs(known.key) {
+			manifest = m
+		}
+	}
 	if manifest != nil {
 		if !manifest.belongs(known.key) {
 			return nil, fmt.Errorf("%w: manifest hashes to another key", ErrKeyMismatch)

@@ -337,6 +337,33 @@ func TestCompatFeed(t *testing.T) {
 	})
 }
 
+func TestKeyPairMakesAStoredFeedWritable(t *testing.T) {
+	onStores(t, func(t *testing.T, ds datastore.Batching) {
+		pair := KeyPairFromSeed([32]byte{8})
+		key := DefaultManifest(pair.Public()).Key()
+		f := create(t, ds, Options{Key: &key})
+		if info := f.Info(); info.Writable || info.HasManifest {
+			t.Errorf("by the key alone: %+v", info)
+		}
+		f.Close()
+		f, err := Open(t.Context(), ds, Options{Prefix: testPrefix, KeyPair: &pair})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkAtEnd(t, f)
+		appendBlocks(t, session(t, f), testBlocks(0, 3)...)
+		f.Close()
+		// The manifest has been stored with the append, the key pair has not.
+		if f, err = Open(t.Context(), ds, Options{Prefix: testPrefix}); err != nil {
+			t.Fatal(err)
+		}
+		checkAtEnd(t, f)
+		if info := f.Info(); info.Writable || !info.HasManifest || info.Length != 3 {
+			t.Errorf("reopened: %+v", info)
+		}
+	})
+}
+
 func TestCreateCommitsAlso(t *testing.T) {
 	ds := memoryStore()
 	pair := NewKeyPair()

@@ -16,7 +16,7 @@ type KeyPair struct {
 // NewKeyPair returns a random key pair.
 func NewKeyPair() KeyPair {
 	var seed [32]byte
-	rand.Read(seed[:]) // never fails
+	_, _ = rand.Read(seed[:]) // never fails
 	return KeyPairFromSeed(seed)
 }
 
@@ -48,7 +48,7 @@ func (k KeyPair) Sign(message []byte) []byte {
 }
 
 // Format keeps the secret out of every verb of fmt.
-func (k KeyPair) Format(s fmt.State, _ rune) { io.WriteString(s, "feed.KeyPair{…}") }
+func (k KeyPair) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "feed.KeyPair{…}") }
 
 // LogValue keeps the secret out of logs.
 func (k KeyPair) LogValue() slog.Value { return slog.StringValue("feed.KeyPair{…}") }

@@ -272,7 +272,7 @@ func (s *storage) query(ctx context.Context, keysOnly bool, fn func(key string, 
 	if err != nil {
 		return fmt.Errorf("feed: list records: %w", err)
 	}
-	defer results.Close()
+	defer func() { _ = results.Close() }()
 	for r := range results.Next() {
 		if r.Error != nil {
 			return fmt.Errorf("feed: list records: %w", r.Error)

@@ -27,12 +27,12 @@ type (
 // Info is the state of a feed at one moment.
 type Info struct {
 	Key  Key
-	Head // zero Hash means the empty tree's only when Length is 0 and nothing was signed
+	Head // of length 0 before the first upgrade or append; then nothing is signed
 
 	ContiguousLength uint64 // blocks stored without a gap from block 0
 	LocalBlocks      uint64 // blocks stored in all
 	Writable         bool   // this feed, or session, has the key pair of a sole signer
-	HasManifest      bool   // the manifest is known
+	HasManifest      bool   // the manifest is known; it may travel unless Compat
 	Compat           bool   // the key is the public key itself; the manifest never travels
 	Frozen           bool   // conflicting heads were seen; nothing is taken any more
 }
