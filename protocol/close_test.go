@@ -186,3 +186,68 @@ func TestAnIdleExchangeHasNoGoroutine(t *testing.T) {
 		}
 	})
 }
+
+func TestAChannelThatNobodyNeedsClosesAndOpensAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := writer(t, 1, numbered(3, 3)...)
+		r := reader(t, w)
+		wx, rx := exchange(t, w, false), exchange(t, r, true)
+		a, b := newRunner(t).connect([]*Exchange{wx}, []*Exchange{rx})
+		for range 3 {
+			synctest.Wait()
+			if n := len(wx.Peers()) + len(rx.Peers()); n != 2 {
+				t.Fatalf("%d ends of the channel while one side downloads, want 2", n)
+			}
+			rx.SetDownloading(false)
+			synctest.Wait()
+			if n := len(wx.Peers()) + len(rx.Peers()); n != 0 {
+				t.Fatalf("%d ends of the channel while nobody downloads, want 0", n)
+			}
+			rx.SetDownloading(true)
+		}
+		for _, c := range []*Conn{a, b} {
+			if n := c.Stats().Violations; n != 0 {
+				t.Errorf("%d violations", n)
+			}
+		}
+	})
+}
+
+// TestASlowOnOpenHoldsBackItsChannelOnly has more opens than resolves run at once.
+func TestASlowOnOpenHoldsBackItsChannelOnly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		known := exchange(t, writer(t, 1, numbered(2, 2)...), false)
+		gate := make(chan struct{})
+		var running, most atomic.Int64
+		c, r, done := victim(t, Config{
+			Limits: Limits{Resolves: 3},
+			OnOpen: func(ctx context.Context, _ feed.DiscoveryKey) (*Exchange, error) {
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				select {
+				case <-gate:
+				case <-ctx.Done():
+				}
+				return nil, nil
+			},
+		}, known)
+		for i := range uint64(20) {
+			_ = r.open(i+1, feed.DiscoveryKey{byte(i)}, [32]byte{})
+		}
+		key := known.Core().Key()
+		_ = r.open(21, known.Core().DiscoveryKey(), Capability(key, testBinding, true))
+		synctest.Wait()
+		if st := c.Stats(); st.Channels != 1 || st.Undecided != 20 || most.Load() != 3 {
+			t.Errorf("%+v with %d resolves at once", st, most.Load())
+		}
+		gate <- struct{}{}
+		synctest.Wait()
+		if st := c.Stats(); st.Undecided != 19 {
+			t.Errorf("%+v after one was decided", st)
+		}
+		_ = c.Close() // with resolves under way
+		<-done
+	})
+}
