@@ -58,6 +58,7 @@ type links struct {
 	log     *slog.Logger
 	group   *lifecycle.Group
 	boot    uint64
+	timeout time.Duration // openTimeout, less in tests
 	serve   func(ctx context.Context, l *link, rw network.Stream, binding []byte) error
 	changed func(p peer.ID) // a stream with p is up, or has ended; not called under mu
 
@@ -73,7 +74,7 @@ type links struct {
 
 func newLinks(h host.Host, group *lifecycle.Group, boot uint64, log *slog.Logger) *links {
 	return &links{
-		host: h, group: group, boot: boot, log: log,
+		host: h, group: group, boot: boot, log: log, timeout: openTimeout,
 		dedup:   newDedup(h.ID()),
 		all:     make(map[streamID]*link),
 		hearing: make(map[network.Stream]struct{}),
@@ -254,7 +255,7 @@ type openingFrame struct {
 
 // ask opens l's stream and exchanges opening frames.
 func (ls *links) ask(l *link) (s network.Stream, ours []byte, theirs openingFrame, err error) {
-	ctx, cancel := context.WithTimeout(l.ctx, openTimeout)
+	ctx, cancel := context.WithTimeout(l.ctx, ls.timeout)
 	defer cancel()
 	if ls.host.Network().Connectedness(l.peer) == network.Limited {
 		return nil, nil, theirs, ErrLimited
@@ -271,7 +272,7 @@ func (ls *links) ask(l *link) (s network.Stream, ours []byte, theirs openingFram
 		return s, nil, theirs, err
 	}
 	_, ours = ls.opening()
-	if err := s.SetDeadline(time.Now().Add(openTimeout)); err != nil {
+	if err := s.SetDeadline(time.Now().Add(ls.timeout)); err != nil {
 		return s, nil, theirs, err
 	}
 	if err := hyper.WriteFrame(s, ours); err != nil {
@@ -363,7 +364,7 @@ func (ls *links) hear(s network.Stream) (openingFrame, error) {
 	if err := s.Scope().SetService(serviceName); err != nil {
 		return openingFrame{}, err
 	}
-	if err := s.SetReadDeadline(time.Now().Add(openTimeout)); err != nil {
+	if err := s.SetReadDeadline(time.Now().Add(ls.timeout)); err != nil {
 		return openingFrame{}, err
 	}
 	ls.mu.Lock()
@@ -386,7 +387,7 @@ func (ls *links) hear(s network.Stream) (openingFrame, error) {
 }
 
 func (ls *links) reply(s network.Stream, ours []byte) error {
-	if err := s.SetWriteDeadline(time.Now().Add(openTimeout)); err != nil {
+	if err := s.SetWriteDeadline(time.Now().Add(ls.timeout)); err != nil {
 		return err
 	}
 	if err := hyper.WriteFrame(s, ours); err != nil {
