@@ -397,8 +397,8 @@ func (f *Feed) checkSpace(n uint64) error {
 	if err != nil {
 		return fmt.Errorf("feed: free space: %w", err)
 	}
-	if free < n {
-		return fmt.Errorf("%w: %d bytes are free, %d needed", ErrNoSpace, free, n)
+	if free <= n { // nothing is free when the reserve is touched
+		return fmt.Errorf("%w: %d bytes are free, more than %d needed", ErrNoSpace, free, n)
 	}
 	return nil
 }
