@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +34,7 @@ type reach struct {
 	session *feed.Session
 	group   *lifecycle.Group
 	leave   func()
+	forget  []func() // for each peer that is dialled
 
 	pending atomic.Int32 // first attempts that have not ended: dials and the first look-up
 }
@@ -54,6 +54,7 @@ func (s *Server) reach(ctx context.Context, session *feed.Session, mode dht.Mode
 		if p.ID == n.Host().ID() {
 			continue
 		}
+		r.forget = append(r.forget, n.AddPeer(p))
 		r.pending.Add(1)
 		r.group.Go(func(ctx context.Context) { r.dial(ctx, p) })
 	}
@@ -71,26 +72,19 @@ func (s *Server) reach(ctx context.Context, session *feed.Session, mode dht.Mode
 
 func (r *reach) close() {
 	r.group.Close()
+	for _, forget := range r.forget {
+		forget()
+	}
 	r.leave()
 }
 
-// dial keeps a peer connected.
+// dial waits for the first attempt at a peer; the node makes the others.
 func (r *reach) dial(ctx context.Context, p peer.AddrInfo) {
-	first := sync.OnceFunc(func() { r.pending.Add(-1) })
-	defer first()
-	wait := redialMin
-	for {
-		attempt, cancel := context.WithTimeout(ctx, dialTimeout)
-		err := r.n.Connect(attempt, p)
-		cancel()
-		first()
-		if err != nil {
-			r.s.log.Debug("dial failed", "peer", p.ID, "err", err)
-		}
-		if !sleep(ctx, wait) {
-			return
-		}
-		wait = min(2*wait, redialMax)
+	defer r.pending.Add(-1)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := r.n.Connect(ctx, p); err != nil {
+		r.s.log.Debug("dial failed", "peer", p.ID, "err", err)
 	}
 }
 

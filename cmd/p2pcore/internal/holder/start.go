@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/p2pcore/p2pcore/node"
 	"github.com/p2pcore/p2pcore/node/api"
@@ -64,13 +63,9 @@ func (h *Holder) nodeOptions() (opts []node.Option, missing []string, err error)
 		node.WithLogger(h.opts.Logger),
 	}
 	if len(shape.Listen) > 0 {
-		var listen []ma.Multiaddr
-		for _, s := range shape.Listen {
-			a, err := ma.NewMultiaddr(s)
-			if err != nil {
-				return nil, nil, api.Errorf(api.CodeUsage, "--listen %q: %v", s, err)
-			}
-			listen = append(listen, a)
+		listen, err := listenAddrs(shape.Listen)
+		if err != nil {
+			return nil, nil, err
 		}
 		opts = append(opts, node.WithListenAddrs(listen...))
 	}

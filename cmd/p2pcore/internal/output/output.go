@@ -2,6 +2,7 @@
 package output
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -77,10 +78,18 @@ func (o *Out) objectTo(w io.Writer, v any, text string) error {
 		_, err := fmt.Fprintln(w, text)
 		return err
 	}
-	b, err := json.Marshal(v)
-	if err == nil {
-		_, err = w.Write(append(b, '\n'))
+	return writeJSON(w, v)
+}
+
+// writeJSON writes one line. Links keep their ampersands: nobody reads them as HTML.
+func writeJSON(w io.Writer, v any) error {
+	var line bytes.Buffer
+	e := json.NewEncoder(&line)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return err
 	}
+	_, err := w.Write(line.Bytes())
 	return err
 }
 
@@ -129,13 +138,7 @@ func (o *Out) aside(object map[string]any, text string) {
 }
 
 // json writes a line; mu is held.
-func (o *Out) json(v any) error {
-	b, err := json.Marshal(v)
-	if err == nil {
-		_, err = o.Stderr.Write(append(b, '\n'))
-	}
-	return err
-}
+func (o *Out) json(v any) error { return writeJSON(o.Stderr, v) }
 
 // clear removes the bar; mu is held.
 func (o *Out) clear() {

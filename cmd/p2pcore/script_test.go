@@ -1,0 +1,251 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"p2pcore": main})
+}
+
+// scriptPatience bounds every wait of a script; to reach it is a failure.
+const scriptPatience = 2 * time.Minute
+
+// TestScripts runs testdata/*.txt. On top of testscript's own commands there are:
+//
+//	code N p2pcore ARGS…     run to the end and want exit code N; stdout and stderr are left for "stdout" and "stderr"
+//	start NAME ARGS…         run p2pcore in the background
+//	expect NAME REGEX [VAR]  wait for a line of its stdout, and keep the first group, or the line, in $VAR
+//	hint NAME REGEX          the same for stderr
+//	signal NAME int|kill     send a signal
+//	finish NAME N            wait for its end and want exit code N
+//	json VAR FIELD           keep a field of the last stdout, one JSON object, in $VAR
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Values["processes"] = make(map[string]*process)
+			env.Setenv("P2PCORE_NETWORK", "none")
+			env.Setenv("P2PCORE_MDNS", "false")
+			env.Setenv("P2PCORE_LISTEN", "/ip4/127.0.0.1/tcp/0")
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("XDG_DATA_HOME", "")
+			env.Setenv("XDG_RUNTIME_DIR", "")
+			env.Setenv("P2PCORE_STORE", filepath.Join(env.WorkDir, "s"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code": scriptCode, "start": scriptStart, "expect": scriptExpect, "hint": scriptHint,
+			"signal": scriptSignal, "finish": scriptFinish, "json": scriptJSON, "size": scriptSize, "mode": scriptMode,
+		},
+	})
+}
+
+// process is a p2pcore in the background.
+type process struct {
+	cmd            *exec.Cmd
+	stdout, stderr *lines
+	ended          chan struct{}
+}
+
+// lines collects output and wakes whoever waits for a line.
+type lines struct {
+	mu   sync.Mutex
+	more chan struct{} // closed, and replaced, by every line and by the end
+	all  []string
+	done bool
+}
+
+func (l *lines) read(r io.Reader) {
+	in := bufio.NewReader(r)
+	for {
+		line, err := in.ReadString('\n')
+		l.mu.Lock()
+		if line != "" {
+			l.all = append(l.all, strings.TrimSuffix(line, "\n"))
+		}
+		l.done = err != nil
+		close(l.more)
+		l.more = make(chan struct{})
+		l.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// wait returns the first match of re in a line.
+func (l *lines) wait(re *regexp.Regexp) ([]string, error) {
+	limit := time.NewTimer(scriptPatience)
+	defer limit.Stop()
+	for next := 0; ; {
+		l.mu.Lock()
+		for ; next < len(l.all); next++ {
+			if m := re.FindStringSubmatch(l.all[next]); m != nil {
+				l.mu.Unlock()
+				return m, nil
+			}
+		}
+		more, done := l.more, l.done
+		l.mu.Unlock()
+		if done {
+			return nil, fmt.Errorf("the process ended without a line that matches %s", re)
+		}
+		select {
+		case <-more:
+		case <-limit.C:
+			return nil, fmt.Errorf("no line matches %s", re)
+		}
+	}
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.all, "\n")
+}
+
+func scriptCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N command…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if exit, ok := err.(*exec.ExitError); ok {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func processes(ts *testscript.TestScript) map[string]*process {
+	return ts.Value("processes").(map[string]*process)
+}
+
+func named(ts *testscript.TestScript, name string) *process {
+	p := processes(ts)[name]
+	if p == nil {
+		ts.Fatalf("no process %q", name)
+	}
+	return p
+}
+
+func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: start NAME ARGS…")
+	}
+	path, err := exec.LookPath("p2pcore")
+	ts.Check(err)
+	p := &process{cmd: exec.Command(path, args[1:]...), ended: make(chan struct{})}
+	p.cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"P2PCORE_NETWORK", "P2PCORE_MDNS", "P2PCORE_LISTEN", "P2PCORE_STORE", "HOME", "XDG_RUNTIME_DIR", "PATH", "TMPDIR"} {
+		p.cmd.Env = append(p.cmd.Env, name+"="+ts.Getenv(name))
+	}
+	stdout, err := p.cmd.StdoutPipe()
+	ts.Check(err)
+	stderr, err := p.cmd.StderrPipe()
+	ts.Check(err)
+	ts.Check(p.cmd.Start())
+	p.stdout, p.stderr = &lines{more: make(chan struct{})}, &lines{more: make(chan struct{})}
+	var read sync.WaitGroup
+	read.Add(2)
+	go func() { defer read.Done(); p.stdout.read(stdout) }()
+	go func() { defer read.Done(); p.stderr.read(stderr) }()
+	go func() {
+		read.Wait()
+		p.cmd.Wait()
+		close(p.ended)
+	}()
+	processes(ts)[args[0]] = p
+	ts.Defer(func() {
+		p.cmd.Process.Kill()
+		<-p.ended
+		ts.Logf("[%s stdout]\n%s\n[%s stderr]\n%s", args[0], p.stdout, args[0], p.stderr)
+	})
+}
+
+func scriptExpect(ts *testscript.TestScript, neg bool, args []string) {
+	waitLine(ts, args, func(p *process) *lines { return p.stdout })
+}
+
+func scriptHint(ts *testscript.TestScript, neg bool, args []string) {
+	waitLine(ts, args, func(p *process) *lines { return p.stderr })
+}
+
+func waitLine(ts *testscript.TestScript, args []string, of func(*process) *lines) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: expect NAME REGEX [VAR]")
+	}
+	re, err := regexp.Compile(args[1])
+	ts.Check(err)
+	m, err := of(named(ts, args[0])).wait(re)
+	ts.Check(err)
+	if len(args) > 2 {
+		ts.Setenv(args[2], m[len(m)-1])
+	}
+}
+
+func scriptSignal(ts *testscript.TestScript, neg bool, args []string) {
+	sig := map[string]os.Signal{"int": os.Interrupt, "kill": os.Kill, "term": syscall.SIGTERM}[args[1]]
+	ts.Check(named(ts, args[0]).cmd.Process.Signal(sig))
+}
+
+func scriptFinish(ts *testscript.TestScript, neg bool, args []string) {
+	p := named(ts, args[0])
+	limit := time.NewTimer(scriptPatience)
+	defer limit.Stop()
+	select {
+	case <-p.ended:
+	case <-limit.C:
+		ts.Fatalf("%s does not end", args[0])
+	}
+	if got := strconv.Itoa(p.cmd.ProcessState.ExitCode()); got != args[1] {
+		ts.Fatalf("%s ended with %s, want %s", args[0], got, args[1])
+	}
+}
+
+func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
+	re := regexp.MustCompile(`"` + regexp.QuoteMeta(args[1]) + `":\[?"?([^",\]}]*)`)
+	m := re.FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("no field %q", args[1])
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+// scriptSize wants a file of so many bytes: size FILE N.
+func scriptSize(ts *testscript.TestScript, neg bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if got := strconv.FormatInt(info.Size(), 10); got != args[1] {
+		ts.Fatalf("%s has %s bytes, want %s", args[0], got, args[1])
+	}
+}
+
+// scriptMode wants the permissions of a file: mode FILE OCTAL.
+func scriptMode(ts *testscript.TestScript, neg bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if got := strconv.FormatInt(int64(info.Mode().Perm()), 8); got != args[1] {
+		ts.Fatalf("%s has mode %s, want %s", args[0], got, args[1])
+	}
+}
