@@ -23,13 +23,15 @@ func (m *Machine) onPlanned(e Planned) {
 		}
 		return
 	}
+	clear(m.promised)
 	for i, r := range rs {
 		if r.state != statePlanning {
 			continue
 		}
 		p := r.peer
 		p.planning--
-		r.nodes, r.state = e.Nodes[i], stateReady
+		r.nodes, r.planned, r.state = e.Nodes[i], e.Nodes[i], stateReady
+		m.shorten(r)
 		if m.urgentRefs[r.block] > 0 {
 			p.ready = slices.Insert(p.ready, p.urgentReady(m), r)
 		} else {
@@ -182,6 +184,10 @@ func (m *Machine) onApplied(e Applied) {
 		m.refresh()
 		if r.upgrade.Length > 0 && moved.Length == m.info.Length && moved.Fork == m.info.Fork {
 			m.pauseUpgrade(p)
+		}
+		if r.nodes < r.planned {
+			// An earlier answer did not come first, or not at all.
+			p.disorder++
 		}
 		m.requeue(r)
 	case FaultInvalid:

@@ -48,6 +48,12 @@
 // events belong to the machine from then on. A proof in Received may alias the frame it was parsed
 // from: it travels unchanged into Apply.
 //
+// # What is left to later
+//
+// A higher fork of a remote is remembered and nothing is asked of it; following it, and finding out
+// conflicting heads, belong to another part. No block is asked of two peers at once: a slow peer
+// keeps what it was asked until it stalls, and loses only what still waited for a slot.
+//
 // # Bounds
 //
 // Whatever a peer does, the memory it costs is bounded by the numbers in limits.go. The rules of

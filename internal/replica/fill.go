@@ -191,7 +191,7 @@ func (m *Machine) steal(p *peer) bool {
 			continue
 		}
 		from.ready = append(from.ready[:i], from.ready[i+1:]...)
-		r.peer = p
+		r.peer, r.nodes = p, r.planned // p was promised nothing
 		p.ready = append(p.ready, r)
 		moved++
 	}

@@ -57,6 +57,11 @@ const (
 	// upgrade is in flight per feed, so a silent peer would hold up all of them.
 	upgradeStallTimeout = 5 * time.Second
 
+	// maxDisorder is how many requests may fail because they leaned on an earlier answer of the same
+	// peer, before no more of them lean. A peer that answers in order never reaches it, unless blocks
+	// are cancelled under way.
+	maxDisorder = 16
+
 	// minWindow is the smallest window, whatever the size of blocks; a block has up to 15 MiB.
 	minWindow = 4
 
@@ -88,6 +93,9 @@ const (
 
 	// maxWantPages is how many pages a peer accepts at once before it takes us to want everything.
 	maxWantPages = 512
+
+	// maxSeekPages is how many pages are wanted for a seek; one answer among them is enough.
+	maxSeekPages = 8
 
 	// maxKnownBytes bounds what we remember of one peer's blocks past its contiguous part. The
 	// pages that we can want take at most half of it; what is forgotten can be wanted again.

@@ -57,6 +57,7 @@ type Machine struct {
 	ring []*peer
 
 	lastToken Token
+	promised  map[promise]struct{} // scratch of shorten
 	plans     map[Token][]*request
 	verdicts  map[Token]*peer
 	applies   map[Token]*request
@@ -89,8 +90,8 @@ type Machine struct {
 func New(local Local, limits Limits, rng *rand.Rand) *Machine {
 	m := &Machine{
 		local: local, limits: limits.withDefaults(), rng: rng,
-		peers: map[PeerID]*peer{},
-		plans: map[Token][]*request{}, verdicts: map[Token]*peer{},
+		peers:    map[PeerID]*peer{},
+		promised: map[promise]struct{}{}, plans: map[Token][]*request{}, verdicts: map[Token]*peer{},
 		applies: map[Token]*request{}, proofs: map[Token]*serving{},
 		fetches: map[uint64]*request{},
 		tickets: map[Ticket]*want{}, waiters: map[uint64][]*want{}, urgentRefs: map[uint64]int{},

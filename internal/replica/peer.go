@@ -78,6 +78,7 @@ type peer struct {
 	upgradeAt   time.Time
 	noManifest  bool // until the next sync
 	upgradeFail int
+	disorder    int // shortened requests that came to nothing
 	meanSize    int // of its blocks, in bytes; 0: none came
 
 	// Its requests; see serve.go.

@@ -271,12 +271,12 @@ func mix(sum, v uint64) uint64 {
 // coversAll reports whether the contiguous part says everything about r.
 func (m *Machine) coversAll(r merkle.Range) bool { return m.complete() || r.End <= m.contig }
 
-// sendHoldings tells which blocks of r we hold.
-func (m *Machine) sendHoldings(p *peer, r merkle.Range, any bool) {
+// sendHoldings tells which blocks of r we hold, or with one, a single one of them.
+func (m *Machine) sendHoldings(p *peer, r merkle.Range, one bool) {
 	switch {
-	case m.coversAll(r) || any && r.Start < m.contig:
+	case m.coversAll(r) || one && r.Start < m.contig:
 		m.sendContig(p)
-	case any:
+	case one:
 		if i, ok := m.have.FirstSet(r.Start); ok && i < r.End {
 			m.send(p, &wire.Range{Start: i, Length: 1})
 		}

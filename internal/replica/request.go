@@ -34,6 +34,7 @@ type request struct {
 	hasBlock bool
 	block    uint64
 	nodes    uint64
+	planned  uint64                // what nodes was planned as; see shorten
 	upgrade  merkle.UpgradeRequest // Length 0: none
 	manifest bool
 	seek     *want // asked for with hash, or with upgrade

@@ -312,7 +312,7 @@ func TestReadersBecomeComplete(t *testing.T) {
 			liar := w.node(length, merkle.Range{End: length})
 			liar.lying, w.lies, w.mute = true, 100, 300
 			for i, r := range readers {
-				w.connect(r, w.nodes[(i*2)%2]) // the writer
+				w.connect(r, writer)
 				w.connect(sparse, r)
 				w.connect(r, liar)
 				w.connect(r, readers[(i+1)%len(readers)])
@@ -348,7 +348,6 @@ func TestReadersBecomeComplete(t *testing.T) {
 					t.Errorf("reader %d: left over: %+v, %d fetches", i, s, len(r.m.fetches))
 				}
 			}
-			_ = writer
 		})
 	}
 }

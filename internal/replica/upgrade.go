@@ -173,8 +173,7 @@ func (m *Machine) blockIn(p *peer, span merkle.Range) (uint64, bool) {
 	if b, ok := p.known.first(span.Start, from); ok {
 		return b, true
 	}
-	const pagesAtOnce = 8 // one answer among them is enough
-	for i := range uint64(pagesAtOnce) {
+	for i := range uint64(maxSeekPages) {
 		if number := span.Start/wantPage + i; number*wantPage < span.End {
 			m.need(p, number)
 		}
