@@ -86,7 +86,6 @@ type peer struct {
 	waiting   [2][]*serving // priority above 0, and the rest
 	delayed   []*serving    // malformed, to be refused later
 	answers   []answer      // waiting for credit
-	proving   int
 	reserved  int // credit promised to proofs that are being built
 	inRing    bool
 	invalid   int

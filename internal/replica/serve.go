@@ -113,7 +113,6 @@ func (m *Machine) serveOne(p *peer, s *serving) {
 	}
 	s.reserved = m.answerSize(&req)
 	p.reserved += s.reserved
-	p.proving++
 	token := m.token()
 	m.proofs[token] = s
 	m.emit(Prove{Token: token, Peer: p.id, Request: req})
@@ -137,7 +136,6 @@ func (m *Machine) onProved(e Proved) {
 	}
 	delete(m.proofs, e.Token)
 	p := s.peer
-	p.proving--
 	p.reserved -= s.reserved
 	m.touch(p)
 	if p.gone || !s.live {
