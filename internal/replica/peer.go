@@ -86,7 +86,7 @@ type peer struct {
 	waiting   [2][]*serving // priority above 0, and the rest
 	delayed   []*serving    // malformed, to be refused later
 	answers   []answer      // waiting for credit
-	reserved  int // credit promised to proofs that are being built
+	reserved  int           // credit promised to proofs that are being built
 	inRing    bool
 	invalid   int
 	extension string // name of the last extension message
