@@ -90,5 +90,5 @@ func (n *Node) event(e any) (stale bool) {
 // has forgotten them; in a larger one the next sweep is soon enough.
 func (n *Node) keepsRecords(protocols []protocol.ID) bool {
 	return n.kad != nil && n.cfg.private() && n.kad.RoutingTable().Size() <= amino.DefaultBucketSize &&
-		slices.Contains(protocols, privateDHT(n.cfg.network)+"/kad/1.0.0")
+		slices.Contains(protocols, n.cfg.kadProtocol())
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 
 	"github.com/libp2p/go-libp2p"
 	kaddht "github.com/libp2p/go-libp2p-kad-dht"
@@ -119,20 +120,36 @@ func relayResources() relay.Resources {
 // privateDHT is the prefix of the protocols that a private network's DHT speaks.
 func privateDHT(network string) protocol.ID { return protocol.ID("/p2pcore/" + network) }
 
-// newDHT joins h to the network's DHT.
+// kadProtocol is what the servers of the network's DHT speak.
+func (c *config) kadProtocol() protocol.ID {
+	if c.private() {
+		return privateDHT(c.network) + "/kad/1.0.0"
+	}
+	return amino.ProtocolID
+}
+
+// newDHT joins h to the network's DHT. On a host whose application is a server of it already, ours asks only.
 func newDHT(c *config, h host.Host, bootstrap func() []peer.AddrInfo) (*kaddht.IpfsDHT, error) {
 	opts := []kaddht.Option{kaddht.BootstrapPeersFunc(bootstrap)}
+	served := slices.Contains(h.Mux().Protocols(), c.kadProtocol())
 	if c.private() {
+		mode := kaddht.ModeServer
+		if served {
+			mode = kaddht.ModeClient
+		}
 		// Servers all, and no filter: loopback and private addresses are what such a network may consist of.
 		opts = append(opts,
 			kaddht.ProtocolPrefix(privateDHT(c.network)),
-			kaddht.Mode(kaddht.ModeServer),
+			kaddht.Mode(mode),
 			kaddht.DisableValues(),
 		)
 		return kaddht.New(h, opts...)
 	}
 	mode := kaddht.ModeAuto
-	if c.dhtServer {
+	switch {
+	case served:
+		mode = kaddht.ModeClient
+	case c.dhtServer:
 		mode = kaddht.ModeServer
 	}
 	opts = append(opts,

@@ -241,3 +241,39 @@ func TestMDNSServiceNames(t *testing.T) {
 		}
 	}
 }
+
+// TestPublicNetworkUnreached starts a node as applications do, with all defaults but the bootstrap peers: there are none.
+func TestPublicNetworkUnreached(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, newStore(t), WithNetwork(NetworkPublic), WithBootstrap(), WithRelay(true),
+		WithListenAddrs(ma.StringCast("/ip4/0.0.0.0/tcp/0"), ma.StringCast("/ip4/0.0.0.0/udp/0/quic-v1")))
+	join(t, n, feed.Key{1}, dht.Announce|dht.Lookup)
+	if err := n.NetworkErr(); !errors.Is(err, dht.ErrNoNetwork) {
+		t.Errorf("network error %v, want ErrNoNetwork", err)
+	}
+}
+
+func TestApplicationsOwnHostInANetwork(t *testing.T) {
+	t.Parallel()
+	b := newBootstrap(t, "test")
+	h := rawHost(t)
+	before := h.Mux().Protocols()
+	sa, sb := newStore(t), newStore(t)
+	a, err := New(sa, append(enter(b, "test"), WithHost(h), WithMDNS(false))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := named(t, sa, "log")
+	appendBlocks(t, w, "first")
+	join(t, a, w.Key(), dht.Announce)
+	reader := newNode(t, sb, enter(b, "test")...)
+	r := keyed(t, sb, w.Key())
+	join(t, reader, w.Key(), dht.Lookup)
+	wantBlocks(t, r, "first")
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after := h.Mux().Protocols(); len(after) != len(before) {
+		t.Errorf("after the node the host speaks %v, before it %v", after, before)
+	}
+}

@@ -383,7 +383,11 @@ func (n *Node) close() error {
 	}
 	n.group.Close()
 	if n.kad != nil {
+		mode := n.kad.Mode()
 		errs = append(errs, n.kad.Close())
+		if mode != kaddht.ModeClient {
+			n.host.RemoveStreamHandler(n.cfg.kadProtocol()) // kad-dht leaves it
+		}
 	}
 	if own && n.host != nil {
 		errs = append(errs, n.host.Close())
