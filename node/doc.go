@@ -13,6 +13,6 @@
 //
 // Two nodes that find each other at the same moment would end with two streams, and libp2p keeps two
 // connections. The rule that leaves one stream, the same at both ends, is a machine without sockets in
-// dedup.go; stream.go carries out what it decides, connector.go decides whom to call and when,
+// dedup.go; links.go and stream.go carry out what it decides, connector.go says whom to call and when,
 // replicator.go brings feeds and streams together, and knows nothing of libp2p.
 package node
