@@ -27,6 +27,9 @@ back the same bytes); with --whole each file is one.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if split.lines && split.whole || (split.lines || split.whole) && cmd.Flags().Changed("chunk") {
+				return api.Errorf(api.CodeUsage, "--lines, --whole and --chunk exclude each other")
+			}
 			var err error
 			if split.chunk, err = parseSize(chunk); err != nil {
 				return api.Errorf(api.CodeUsage, "--chunk: %v", err)
@@ -44,7 +47,6 @@ back the same bytes); with --whole each file is one.`,
 	cmd.Flags().BoolVar(&split.lines, "lines", false, "one block per line")
 	cmd.Flags().BoolVar(&split.whole, "whole", false, "one block per file")
 	cmd.Flags().StringVar(&chunk, "chunk", "64KiB", "`SIZE` of the blocks")
-	cmd.MarkFlagsMutuallyExclusive("lines", "whole", "chunk")
 	return cmd
 }
 

@@ -13,8 +13,13 @@ import (
 	"github.com/p2pcore/p2pcore/node"
 )
 
-// announceInterval is how often the peers of a shared feed are looked at.
-const announceInterval = 200 * time.Millisecond
+const (
+	// announceInterval is how often the peers of a shared feed are looked at. A peer that has fetched
+	// everything stays for farewell: it must be seen in that time.
+	announceInterval = 25 * time.Millisecond
+	// reportInterval is how often progress is told.
+	reportInterval = 200 * time.Millisecond
+)
 
 // getAnnounce serves and announces a feed until the client goes away. The first event is ready, with the
 // link; then progress, and complete once for every peer that has all blocks.
@@ -46,7 +51,7 @@ func (s *Server) getAnnounce(w http.ResponseWriter, r *http.Request) error {
 	tick := time.NewTicker(announceInterval)
 	defer tick.Stop()
 	complete := make(map[string]bool)
-	last := Event{Event: "progress"}
+	last, told := Event{Event: "progress"}, time.Now()
 	for {
 		select {
 		case <-tick.C:
@@ -65,13 +70,17 @@ func (s *Server) getAnnounce(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 		now.Bytes = reach.n.FeedStats(key).BytesSent
+		since := time.Since(told)
+		if since < reportInterval {
+			continue
+		}
 		if now.Bytes > last.Bytes {
-			now.Rate = float64(now.Bytes-last.Bytes) / announceInterval.Seconds()
+			now.Rate = float64(now.Bytes-last.Bytes) / since.Seconds()
 		}
 		if now == last {
 			continue
 		}
-		last = now
+		last, told = now, time.Now()
 		if err := out.event(now); err != nil {
 			return err
 		}

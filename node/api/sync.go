@@ -46,6 +46,8 @@ type transfer struct {
 	target feed.Range // blocks that are to come, as far as known
 	exact  bool       // target is final
 	length uint64     // of the feed as far as it counts
+
+	told bool // the head event is sent; owned by run
 }
 
 // getSync brings a feed's blocks here and tells of it: progress, waiting, head and, at the end, done.
@@ -184,11 +186,14 @@ func (t *transfer) run(ctx context.Context, reach *reach, out *eventStream) erro
 	meter := newMeter(reach)
 	tick := time.NewTicker(progressInterval)
 	defer tick.Stop()
-	told := false
 	for {
 		select {
 		case err := <-ended:
 			if err != nil {
+				return err
+			}
+			reach.s.arrived()
+			if err := t.tellHead(out); err != nil {
 				return err
 			}
 			if err := out.event(t.progress(meter)); err != nil {
@@ -199,12 +204,8 @@ func (t *transfer) run(ctx context.Context, reach *reach, out *eventStream) erro
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if _, length, exact := t.aim(); exact && !told {
-			told = true
-			e := Event{Event: "head", Length: length, Exact: t.params.length != nil}
-			if err := out.event(e); err != nil {
-				return err
-			}
+		if err := t.tellHead(out); err != nil {
+			return err
 		}
 		p := t.progress(meter)
 		if err := out.event(p); err != nil {
@@ -216,6 +217,16 @@ func (t *transfer) run(ctx context.Context, reach *reach, out *eventStream) erro
 			}
 		}
 	}
+}
+
+// tellHead sends the event head once the length is settled.
+func (t *transfer) tellHead(out *eventStream) error {
+	_, length, settled := t.aim()
+	if !settled || t.told {
+		return nil
+	}
+	t.told = true
+	return out.event(Event{Event: "head", Length: length, Exact: t.params.length != nil})
 }
 
 // fetch finds out what is wanted and brings it.
