@@ -46,7 +46,7 @@ func (l lan) HandlePeerFound(p peer.AddrInfo) { l.c.want(p, reason{kind: byLAN})
 func (n *Node) startMDNS() {
 	service := mdns.NewMdnsService(n.host, mdnsService(n.cfg.network), lan{n.connector})
 	if err := service.Start(); err != nil {
-		n.log.Warn("peers in the local network are not looked for", "err", err)
+		n.log.Warn("mDNS cannot start: peers in the local network are not looked for", "err", err)
 		return
 	}
 	n.mdns = service

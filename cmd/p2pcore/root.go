@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -57,7 +58,7 @@ any peer, and every block is verified.
 	f.BoolVar(&a.flags.json, "json", false, "results as JSON, one object per line")
 	f.BoolVar(&a.flags.quiet, "quiet", false, "no progress and no hints")
 	f.StringVar(&a.flags.progress, "progress", "auto", "progress on stderr: auto, plain, json or none")
-	f.StringVar(&a.flags.logLevel, "log-level", "error", "log to stderr: debug, info, warn or error")
+	f.StringVar(&a.flags.logLevel, "log-level", "warn", "log to stderr: debug, info, warn or error")
 	f.StringVar(&a.flags.logFormat, "log-format", "text", "text or json")
 	f.DurationVar(&a.flags.timeout, "timeout", 0, "give up, with exit code 21, when nothing came for so long")
 	f.StringVar(&a.flags.network, "network", node.NetworkPublic, "public, none, or the `NAME` of a private network")
@@ -86,6 +87,10 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	if a.log, err = a.newLogger(mode); err != nil {
 		return err
 	}
+	// Libraries that know only the standard logger (zeroconf, quic-go) tell details here; what an
+	// operator has to know of them comes as an error or a warning of ours.
+	log.SetFlags(0)
+	log.SetOutput(slog.NewLogLogger(a.log.Handler(), slog.LevelDebug).Writer())
 	if f.store == "" {
 		if f.store, err = defaultStore(); err != nil {
 			return err

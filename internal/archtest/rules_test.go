@@ -162,10 +162,13 @@ func TestRules(t *testing.T) {
 				var l *slog.Logger
 				var m = logging.Logger("x")
 				func f() { slog.Info("x"); slog.SetDefault(nil) }`,
-			"node/b.go":      `import log2 "log"; var ( a = 1; b = log2.New(nil, "", 0) ); func f() { log2.Printf("x") }`,
-			"node/c_test.go": `import "log"; func init() { log.Print() }`,
+			"node/b.go":                        `import log2 "log"; var ( a = 1; b = log2.New(nil, "", 0) ); func f() { log2.Printf("x") }`,
+			"node/c_test.go":                   `import "log"; func init() { log.Print() }`,
+			"cmd/p2pcore/d.go":                 `import "log"; func f() { log.SetFlags(0) }`,
+			"cmd/p2pcore/internal/client/e.go": `import "log"; func f() { log.SetFlags(0) }`,
 		}, []string{
 			"/node may not import github.com/ipfs/go-log/v2",
+			"e.go:2: logger of the whole process",
 			"a.go:3: init function", "a.go:4: logger of a whole package", "a.go:5: logger of a whole package",
 			"a.go:6: logger of the whole process", "a.go:6: logger of the whole process",
 			"b.go:2: logger of a whole package", "b.go:2: logger of the whole process",
