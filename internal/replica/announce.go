@@ -116,7 +116,7 @@ func (m *Machine) announceComplete(p *peer) {
 		return
 	}
 	p.contigDue, p.adds = true, nil
-	if p.synced && !p.can && p.verdict == 0 {
+	if p.synced && !p.can && !p.undecided() {
 		m.judge(p) // with all blocks we have all nodes
 	}
 	m.touch(p)

@@ -302,6 +302,12 @@ func TestFloodsAreBounded(t *testing.T) {
 		"range, drop": func(i uint64) wire.Message {
 			return &wire.Range{Drop: i%2 == 1, Start: i % 2, Length: 1 << 60}
 		},
+		"holes in a range": func(i uint64) wire.Message {
+			if i == 0 {
+				return &wire.Range{Start: 1, Length: 1 << 52}
+			}
+			return &wire.Range{Drop: true, Start: i * 32768, Length: 1}
+		},
 		"syncs": func(i uint64) wire.Message {
 			return &wire.Sync{Length: rng.Uint64N(1000), RemoteLength: 200, Uploading: true, Downloading: true}
 		},
@@ -311,8 +317,13 @@ func TestFloodsAreBounded(t *testing.T) {
 			f.bits.SetRange(0, 500, true)
 			m := New(f, Limits{}, rand.New(rand.NewPCG(1, 1)))
 			m.Step(time.Unix(1, 0), Opened{Peer: 1, Room: 30})
+			asks := 0
 			for i := range uint64(20_000) {
-				m.Step(time.Unix(1, 0), Received{Peer: 1, Message: next(i)})
+				for _, a := range m.Step(time.Unix(1, 0), Received{Peer: 1, Message: next(i)}) {
+					if _, ok := a.(CanUpgrade); ok {
+						asks++
+					}
+				}
 				if i%500 == 0 {
 					checkBounds(t, m)
 				}
@@ -320,6 +331,9 @@ func TestFloodsAreBounded(t *testing.T) {
 			checkBounds(t, m)
 			if n := len(m.verdicts); n > 1 {
 				t.Errorf("%d verdicts awaited for one peer", n)
+			}
+			if asks > maxVerdicts {
+				t.Errorf("%d verdicts asked for and none given, for one peer", asks)
 			}
 		})
 	}
@@ -340,5 +354,142 @@ func TestRequestsPastTheQueueAreAViolation(t *testing.T) {
 		if drops != (id == 4) {
 			t.Fatalf("request %d: %v", id, actions)
 		}
+	}
+}
+
+// TestAVerdictThatIsOutOfDateIsAskedForAgain: a few are asked for at a time, so the length that a
+// peer tells meanwhile is looked at when one of them comes.
+func TestAVerdictThatIsOutOfDateIsAskedForAgain(t *testing.T) {
+	f := &fakeFeed{info: Info{Length: 10}}
+	f.bits.SetRange(0, 10, true)
+	m := New(f, Limits{}, rand.New(rand.NewPCG(1, 1)))
+	now := time.Unix(1, 0)
+	m.Step(now, Opened{Peer: 1, Room: 1 << 20})
+	step := func(ev Event) (asks []CanUpgrade, syncs []*wire.Sync) {
+		for _, a := range m.Step(now, ev) {
+			switch a := a.(type) {
+			case CanUpgrade:
+				asks = append(asks, a)
+			case Send:
+				if s, ok := a.Message.(*wire.Sync); ok {
+					syncs = append(syncs, s)
+				}
+			}
+		}
+		return asks, syncs
+	}
+	var out []CanUpgrade
+	for length := uint64(1); length < 10; length++ {
+		asks, syncs := step(Received{Peer: 1, Message: &wire.Sync{Length: length, Uploading: true, Downloading: true}})
+		if len(syncs) != 0 {
+			t.Fatalf("length %d: sent %v while a verdict is out", length, syncs)
+		}
+		out = append(out, asks...)
+	}
+	if len(out) != maxVerdicts {
+		t.Fatalf("%d verdicts asked for, want %d", len(out), maxVerdicts)
+	}
+	last, syncs := step(Verdict{Token: out[0].Token, OK: true})
+	if len(last) != 1 || last[0].Length != 9 || len(syncs) != 0 {
+		t.Fatalf("after a verdict on length 1: asked %v, sent %v, want a question about 9", last, syncs)
+	}
+	for _, a := range out[1:] {
+		if asks, syncs := step(Verdict{Token: a.Token, OK: true}); len(asks) != 0 || len(syncs) != 0 {
+			t.Fatalf("after a verdict on length %d: asked %v, sent %v", a.Length, asks, syncs)
+		}
+	}
+	_, syncs = step(Verdict{Token: last[0].Token, OK: true})
+	if len(syncs) != 1 || !syncs[0].CanUpgrade || syncs[0].RemoteLength != 9 {
+		t.Fatalf("after the verdict on length 9: sent %v", syncs)
+	}
+	if p := m.peers[1]; p.asks != 0 || len(m.judging) != 0 {
+		t.Errorf("%d asks counted, %d out", p.asks, len(m.judging))
+	}
+}
+
+// TestAnswersThatTurnOutLargeAreNotKept: how large an answer is shows when it is made. What a peer
+// without credit cannot take is forgotten, but for a little, and made again when there is credit.
+func TestAnswersThatTurnOutLargeAreNotKept(t *testing.T) {
+	const size = 1 << 20
+	f := &fakeFeed{info: Info{Length: 1000, ByteLength: 1000}} // one large block among small ones
+	f.bits.SetRange(0, 1000, true)
+	m := New(f, Limits{}, rand.New(rand.NewPCG(1, 1)))
+	now := time.Unix(1, 0)
+	var proves []Prove
+	got := map[uint64]int{}
+	debt := 0
+	step := func(ev Event) {
+		for _, a := range m.Step(now, ev) {
+			switch a := a.(type) {
+			case Prove:
+				proves = append(proves, a)
+			case Send:
+				debt += a.Message.Size()
+				if d, ok := a.Message.(*wire.Data); ok {
+					got[d.ID]++
+				}
+			}
+		}
+	}
+	step(Opened{Peer: 1, Room: 256 << 10})
+	const asked = 100
+	for id := uint64(1); id <= asked; id++ {
+		r := &wire.Request{ID: id}
+		r.Block = &merkle.BlockRequest{Index: 7}
+		step(Received{Peer: 1, Message: r})
+	}
+	settle := func() {
+		for len(proves) > 0 {
+			a := proves[0]
+			proves = proves[1:]
+			step(f.prove(a.Token, a.Request, size))
+			held := 0
+			for _, w := range m.peers[1].answers {
+				held += w.msg.Size()
+			}
+			if held > maxHeldBytes+size+1024 {
+				t.Fatalf("%d bytes of answers wait for credit", held)
+			}
+		}
+	}
+	settle()
+	for range 3 * asked {
+		if debt == 0 {
+			break
+		}
+		back := debt
+		debt = 0
+		step(Room{Peer: 1, Bytes: back})
+		settle()
+	}
+	for id := uint64(1); id <= asked; id++ {
+		if got[id] != 1 {
+			t.Fatalf("request %d was answered %d times", id, got[id])
+		}
+	}
+	if p := m.peers[1]; p.reserved != 0 || len(p.answers) != 0 || p.heldBytes != 0 {
+		t.Errorf("left: %d bytes reserved, %d answers, %d bytes held", p.reserved, len(p.answers), p.heldBytes)
+	}
+}
+
+// TestAnAnswerThatFitsNoFrameIsRefused: it could not be sent, and its credit would never come back.
+func TestAnAnswerThatFitsNoFrameIsRefused(t *testing.T) {
+	f := &fakeFeed{info: Info{Length: 10}}
+	f.bits.SetRange(0, 10, true)
+	m := New(f, Limits{}, rand.New(rand.NewPCG(1, 1)))
+	now := time.Unix(1, 0)
+	m.Step(now, Opened{Peer: 1, Room: 1 << 20})
+	r := &wire.Request{ID: 1}
+	r.Block = &merkle.BlockRequest{Index: 7}
+	a, ok := m.Step(now, Received{Peer: 1, Message: r})[0].(Prove)
+	if !ok {
+		t.Fatal("nothing is proved")
+	}
+	out := m.Step(now, f.prove(a.Token, a.Request, wire.MaxMessage-100))
+	if len(out) != 1 {
+		t.Fatalf("%v, want one refusal", out)
+	}
+	if s, ok := out[0].(Send); !ok || s.Message.Type() != wire.TypeNoData {
+		t.Fatalf("%v, want a refusal", out)
 	}
 }

@@ -42,6 +42,7 @@ func (k *known) add(r merkle.Range) merkle.Range {
 
 // drop notes a drop, and returns what was known through contig alone and is forgotten.
 func (k *known) drop(r merkle.Range) merkle.Range {
+	k.makeRoom(bitfield.MaxGrowth) // a hole in a run that cost nothing is a page
 	k.bits.SetRange(r.Start, r.End, false)
 	return k.lower(r.Start)
 }

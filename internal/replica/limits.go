@@ -1,6 +1,10 @@
 package replica
 
-import "time"
+import (
+	"time"
+
+	"github.com/p2pcore/p2pcore/internal/wire"
+)
 
 // Limits bounds what one peer may cost and what we ask of it. Zero fields take the defaults.
 type Limits struct {
@@ -147,6 +151,18 @@ const (
 	// maxExtensionBytes bounds the bytes of the extension messages of one peer that wait for
 	// credit.
 	maxExtensionBytes = 1 << 20
+
+	// maxVerdicts is how many verdicts on one peer may be asked for and not given. A peer that tells
+	// another length with every message would queue them without end.
+	maxVerdicts = 4
+
+	// maxHeldBytes bounds the answers of one peer that are kept while it has no credit, but for the last
+	// one. Room for them is kept by the usual size of a block, and a peer may ask for the unusual ones:
+	// those are read again when it has taken what it was sent.
+	maxHeldBytes = 1 << 20
+
+	// maxAnswerBytes bounds an answer: with what is around it, it has to fit into a frame.
+	maxAnswerBytes = wire.MaxMessage - 64
 )
 
 // invalidDelay is how long the refusal of the n-th malformed request is held back.

@@ -59,7 +59,8 @@ type Machine struct {
 	lastToken Token
 	promised  map[promise]struct{} // scratch of shorten
 	plans     map[Token][]*request
-	verdicts  map[Token]*peer
+	verdicts  map[Token]*peer // asks that count
+	judging   map[Token]*peer // all asks that are out
 	applies   map[Token]*request
 	proofs    map[Token]*serving
 
@@ -91,7 +92,7 @@ func New(local Local, limits Limits, rng *rand.Rand) *Machine {
 	m := &Machine{
 		local: local, limits: limits.withDefaults(), rng: rng,
 		peers:    map[PeerID]*peer{},
-		promised: map[promise]struct{}{}, plans: map[Token][]*request{}, verdicts: map[Token]*peer{},
+		promised: map[promise]struct{}{}, plans: map[Token][]*request{}, verdicts: map[Token]*peer{}, judging: map[Token]*peer{},
 		applies: map[Token]*request{}, proofs: map[Token]*serving{},
 		fetches: map[uint64]*request{},
 		tickets: map[Ticket]*want{}, waiters: map[uint64][]*want{}, urgentRefs: map[uint64]int{},

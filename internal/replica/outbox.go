@@ -23,7 +23,7 @@ func (m *Machine) flush(p *peer) {
 	// lies past the length that it knows.
 	m.flushRanges(p)
 	m.flushWants(p)
-	if p.syncDue && p.verdict == 0 && p.credit > 0 {
+	if p.syncDue && !p.undecided() && p.credit > 0 {
 		m.sendSync(p)
 	}
 	for len(p.extensions) > 0 && p.credit > 0 {

@@ -30,6 +30,8 @@ type peer struct {
 	// out (verdict not 0) no sync is sent, so that the verdict and the acknowledgement in it fit.
 	can     bool
 	verdict Token
+	asks    int         // that are out, those included that have been overtaken
+	rejudge bool        // one more is needed, when one of these has come back
 	proven  merkle.Head // Fork and Length for which can was last true
 
 	// What goes out when there is credit; see outbox.go.
@@ -86,6 +88,7 @@ type peer struct {
 	waiting   [2][]*serving // priority above 0, and the rest
 	delayed   []*serving    // malformed, to be refused later
 	answers   []answer      // waiting for credit
+	heldBytes int           // of these answers
 	reserved  int           // credit promised to proofs that are being built
 	inRing    bool
 	invalid   int

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"slices"
 	"time"
 
 	"github.com/p2pcore/p2pcore/internal/merkle"
@@ -13,6 +14,8 @@ type serving struct {
 	id       uint64
 	request  merkle.Request
 	live     bool // neither cancelled nor replaced
+	urgent   bool // somebody waits for it
+	size     int  // of its answer in bytes, once that has been made and could not be kept
 	reserved int  // credit promised to its answer
 	due      time.Time
 }
@@ -30,17 +33,22 @@ func (m *Machine) onRequest(p *peer, r *wire.Request) {
 		m.drop(p, "too many requests", nil)
 		return
 	}
-	s := &serving{peer: p, id: r.ID, request: r.Request, live: true}
+	s := &serving{peer: p, id: r.ID, request: r.Request, live: true, urgent: r.Priority > 0}
 	p.served[r.ID] = s
-	class := 1
-	if r.Priority > 0 {
-		class = 0
-	}
+	class := s.class()
 	p.waiting[class] = append(p.waiting[class], s)
 	if len(p.waiting[class]) > 2*m.limits.QueuedRequests {
 		p.waiting[class] = alive(p.waiting[class])
 	}
 	m.enterRing(p)
+}
+
+// class is the queue that s waits in.
+func (s *serving) class() int {
+	if s.urgent {
+		return 0
+	}
+	return 1
 }
 
 // alive returns those still to be answered. Without it, a peer that asks and cancels for ever would
@@ -111,7 +119,10 @@ func (m *Machine) serveOne(p *peer, s *serving) {
 		// The manifest belongs to the feed, not to a fork or a block.
 		req = merkle.Request{Fork: m.info.Fork, Manifest: true}
 	}
-	s.reserved = m.answerSize(&req)
+	s.reserved = s.size
+	if s.size == 0 {
+		s.reserved = m.answerSize(&req)
+	}
 	p.reserved += s.reserved
 	token := m.token()
 	m.proofs[token] = s
@@ -143,7 +154,7 @@ func (m *Machine) onProved(e Proved) {
 	}
 	switch {
 	case e.Fault == FaultNone && e.Proof != nil:
-		m.reply(s, &wire.Data{ID: s.id, Proof: *e.Proof})
+		m.replyData(p, s, &wire.Data{ID: s.id, Proof: *e.Proof})
 	case e.Fault == FaultInvalid:
 		m.refuseInvalid(p, s)
 	default:
@@ -151,12 +162,36 @@ func (m *Machine) onProved(e Proved) {
 	}
 }
 
+// replyData sends an answer or, when it has turned out too large to be kept until there is credit,
+// forgets it and has it made again then.
+func (m *Machine) replyData(p *peer, s *serving, d *wire.Data) {
+	s.size = d.Size()
+	switch {
+	case s.size > maxAnswerBytes:
+		m.reply(s, &wire.NoData{ID: s.id, Reason: wire.ReasonNotAvailable})
+	case m.mustWait(p) && p.heldBytes > 0 && p.heldBytes+s.size > maxHeldBytes:
+		again := 0
+		queue := p.waiting[s.class()]
+		for again < len(queue) && queue[again].size > 0 {
+			again++ // behind those that have come back before
+		}
+		p.waiting[s.class()] = slices.Insert(queue, again, s)
+		m.enterRing(p)
+	default:
+		m.reply(s, d)
+	}
+}
+
+// mustWait reports whether an answer to p is not sent at once.
+func (m *Machine) mustWait(p *peer) bool { return p.credit <= 0 || len(p.answers) > 0 }
+
 // reply sends an answer, or keeps it until there is credit. What is kept is bounded by the proofs
-// that the credit at their start allowed.
+// that the credit at their start allowed, and by maxHeldBytes.
 func (m *Machine) reply(s *serving, msg wire.Message) {
 	p := s.peer
-	if p.credit <= 0 || len(p.answers) > 0 {
+	if m.mustWait(p) {
 		p.answers = append(p.answers, answer{s, msg})
+		p.heldBytes += msg.Size()
 		return
 	}
 	m.sendAnswer(p, answer{s, msg})
@@ -167,6 +202,7 @@ func (m *Machine) flushAnswers(p *peer) {
 		a := p.answers[0]
 		p.answers[0] = answer{}
 		p.answers = p.answers[1:]
+		p.heldBytes -= a.msg.Size()
 		m.sendAnswer(p, a)
 	}
 }

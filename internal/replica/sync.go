@@ -38,18 +38,24 @@ func (m *Machine) onSync(p *peer, s *wire.Sync) {
 // where that needs its nodes.
 func (m *Machine) judge(p *peer) {
 	delete(m.verdicts, p.verdict)
-	p.verdict, p.can = 0, false
+	p.verdict, p.can, p.rejudge = 0, false, false
 	switch {
 	case p.fork != m.info.Fork:
 	case p.length == 0:
 		m.setVerdict(p)
 	case p.length >= m.info.Length:
+	case p.asks >= maxVerdicts:
+		p.rejudge = true
 	default:
+		p.asks++
 		p.verdict = m.token()
-		m.verdicts[p.verdict] = p
+		m.verdicts[p.verdict], m.judging[p.verdict] = p, p
 		m.emit(CanUpgrade{Token: p.verdict, Peer: p.id, Length: p.length})
 	}
 }
+
+// undecided reports whether a verdict on p is under way. No sync is sent meanwhile.
+func (p *peer) undecided() bool { return p.verdict != 0 || p.rejudge }
 
 func (m *Machine) setVerdict(p *peer) {
 	p.can = true
@@ -57,6 +63,15 @@ func (m *Machine) setVerdict(p *peer) {
 }
 
 func (m *Machine) onVerdict(e Verdict) {
+	if p := m.judging[e.Token]; p != nil {
+		delete(m.judging, e.Token)
+		p.asks--
+		if p.rejudge && !p.gone {
+			m.judge(p)
+			m.touch(p)
+			return
+		}
+	}
 	p := m.verdicts[e.Token]
 	if p == nil {
 		return // the remote or our fork has moved: a newer ask is out, or none is needed
@@ -93,7 +108,7 @@ func (m *Machine) refresh() {
 			m.judge(p)
 		case p.length > 0 && p.length >= m.info.Length:
 			p.can = false
-		case p.fork == m.info.Fork && !p.can && p.verdict == 0:
+		case p.fork == m.info.Fork && !p.can && !p.undecided():
 			m.judge(p)
 		}
 		// A verdict that was true stays so when we grow: the nodes that it needs are still there.
