@@ -63,6 +63,7 @@ type Conn struct {
 	resolving  int             // goroutines that resolve
 	violations int
 	running    bool
+	finishing  bool  // Finish was called: the writer ends with the last frame, what arrives is ignored
 	stopped    bool  // fail was called
 	err        error // what fail was called with first
 }
@@ -133,6 +134,41 @@ func (c *Conn) Close() error {
 	}
 	_ = c.end()
 	return nil
+}
+
+// Finish ends the connection in order and waits until Run has returned. What the exchanges have to tell of
+// what is stored by now is sent first, then the sending side of the stream ends; a remote that has worked
+// all of that off ends its own side. So after nil it knows what we have.
+//
+// When ctx ends first, Finish is Close and returns ctx's error. So it is, with nil, when the connection
+// does not run or the stream has no method CloseWrite.
+func (c *Conn) Finish(ctx context.Context) error {
+	c.mu.Lock()
+	_, half := c.stream.rwc.(interface{ CloseWrite() error })
+	if !half || !c.running || c.stopped {
+		c.mu.Unlock()
+		return c.Close()
+	}
+	exchanges := make([]*Exchange, 0, len(c.links))
+	for _, l := range c.links {
+		exchanges = append(exchanges, l.x)
+	}
+	c.mu.Unlock()
+	for _, x := range exchanges {
+		x.settle(ctx)
+	}
+	c.mu.Lock()
+	c.finishing = true
+	c.mu.Unlock()
+	signal(c.wake)
+	signal(c.relief) // a reader that waits for the writer waits in vain from now on
+	select {
+	case <-c.done:
+		return nil
+	case <-ctx.Done():
+		_ = c.Close()
+		return context.Cause(ctx)
+	}
 }
 
 // Stats returns the counters.
@@ -235,12 +271,19 @@ func (c *Conn) writeLoop() {
 	for {
 		c.mu.Lock()
 		f, ok := c.mux.Take()
+		finishing := c.finishing
 		c.mu.Unlock()
 		var err error
-		if ok {
+		switch {
+		case ok:
 			putFrameLength(f.Bytes, len(f.Bytes)-frameHeader)
 			err = c.stream.write(f.Bytes)
-		} else {
+		case finishing:
+			if err := c.stream.rwc.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+				c.fail(fmt.Errorf("end the sending side: %w", err))
+			}
+			return
+		default:
 			select {
 			case <-c.wake:
 				continue

@@ -89,6 +89,8 @@ type Exchange struct {
 	unalarm     func() bool
 	idle        bool // the last channel has closed since the last look
 	moved       bool // the number of channels has changed since the last look
+	barriers    []chan struct{}
+	departed    []PeerInfo // at most maxDeparted, oldest first
 
 	work workers
 }

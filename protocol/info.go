@@ -1,6 +1,10 @@
 package protocol
 
-import "github.com/p2pcore/p2pcore/internal/replica"
+import (
+	"slices"
+
+	"github.com/p2pcore/p2pcore/internal/replica"
+)
 
 // PeerInfo is what is known of one peer of a feed: one channel on one connection.
 type PeerInfo struct {
@@ -59,18 +63,42 @@ func (x *Exchange) Peers() []PeerInfo {
 	known := x.machine.Peers(make([]replica.PeerInfo, 0, len(x.channels)))
 	peers := make([]PeerInfo, 0, len(known))
 	for _, p := range known {
-		ch := x.channels[p.Peer]
-		if ch == nil {
-			continue
+		if ch := x.channels[p.Peer]; ch != nil {
+			peers = append(peers, ch.info(p))
 		}
-		peers = append(peers, PeerInfo{
-			Name: ch.link.conn.cfg.Peer, Initiator: ch.link.conn.cfg.Initiator,
-			Synced: p.Synced, RemoteFork: p.Fork, RemoteLength: p.Length, RemoteContiguous: p.Contiguous,
-			Uploading: p.Uploading, Downloading: p.Downloading,
-			Inflight: p.Inflight, Window: p.Window, Queued: p.Queued,
-			BlocksReceived: p.BlocksReceived, BlocksSent: p.BlocksSent,
-			BytesReceived: p.BytesReceived, BytesSent: p.BytesSent,
-		})
 	}
 	return peers
+}
+
+// Departed returns what was known of the peers whose channels have closed when they did, oldest first;
+// no more than the last 64. A peer that was dropped, or whose channel was closed here as nobody needed it,
+// is not among them.
+func (x *Exchange) Departed() []PeerInfo {
+	x.turn.Lock()
+	defer x.turn.Unlock()
+	return slices.Clone(x.departed)
+}
+
+// remember notes the last state of a channel that closes. turn is held.
+func (x *Exchange) remember(ch *channel) {
+	for _, p := range x.machine.Peers(nil) {
+		if p.Peer != ch.peer {
+			continue
+		}
+		if len(x.departed) == maxDeparted {
+			x.departed = slices.Delete(x.departed, 0, 1)
+		}
+		x.departed = append(x.departed, ch.info(p))
+	}
+}
+
+func (ch *channel) info(p replica.PeerInfo) PeerInfo {
+	return PeerInfo{
+		Name: ch.link.conn.cfg.Peer, Initiator: ch.link.conn.cfg.Initiator,
+		Synced: p.Synced, RemoteFork: p.Fork, RemoteLength: p.Length, RemoteContiguous: p.Contiguous,
+		Uploading: p.Uploading, Downloading: p.Downloading,
+		Inflight: p.Inflight, Window: p.Window, Queued: p.Queued,
+		BlocksReceived: p.BlocksReceived, BlocksSent: p.BlocksSent,
+		BytesReceived: p.BytesReceived, BytesSent: p.BytesSent,
+	}
 }

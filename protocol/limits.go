@@ -64,6 +64,9 @@ const (
 	// maxSpare is the capacity up to which an emptied queue is kept for the next use.
 	maxSpare = 4096
 
+	// maxDeparted is how many peers an exchange remembers that have gone.
+	maxDeparted = 64
+
 	// keepAlive is the silence after which an empty frame is written, silence that after which the
 	// stream is taken for dead, writeTimeout the time in which a writeStep has to be accepted. A
 	// remote that is busy with its disk may not read for a while, so the last is the longest.

@@ -23,6 +23,7 @@ const (
 	setDownloading                 // on
 	setFinding                     // on
 	reopenLink                     // ch.link wants a channel again
+	barrier                        // done is closed when all before has been handed to the connections
 )
 
 // item is one thing that the loop is told.
@@ -37,6 +38,7 @@ type item struct {
 	ch       *channel
 	msg      wire.Message
 	ev       replica.Event
+	done     chan struct{}
 }
 
 // openedState is what the loop knows of a channel.
@@ -73,6 +75,10 @@ func (x *Exchange) loop(ctx context.Context) {
 			x.handle(now, &batch[i])
 		}
 		x.flush()
+		for _, done := range x.barriers {
+			close(done)
+		}
+		x.barriers = nil
 		x.setAlarm(now)
 		idle, moved, peers := x.idle, x.moved, len(x.channels)
 		x.idle, x.moved = false, false
@@ -131,6 +137,22 @@ func (x *Exchange) handle(now time.Time, it *item) {
 		if x.downloading {
 			it.ch.link.reopen()
 		}
+	case barrier:
+		x.barriers = append(x.barriers, it.done)
+	}
+}
+
+// settle waits until what the exchange was told, and what has changed in the feed, by now has been handed to the
+// connections.
+func (x *Exchange) settle(ctx context.Context) {
+	done := make(chan struct{})
+	if !x.push(item{kind: barrier, done: done}) {
+		return
+	}
+	select {
+	case <-done:
+	case <-x.closing:
+	case <-ctx.Done():
 	}
 }
 
@@ -274,6 +296,7 @@ func (x *Exchange) forget(p replica.PeerID) *channel {
 	if ch == nil {
 		return nil
 	}
+	x.remember(ch)
 	delete(x.channels, p)
 	ch.opened.open = false
 	x.moved, x.idle = true, len(x.channels) == 0

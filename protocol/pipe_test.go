@@ -95,3 +95,11 @@ func (e *end) Reset() error {
 	e.in.end(io.ErrClosedPipe)
 	return nil
 }
+
+// halfPipe is an end whose sending side can be ended alone.
+type halfPipe struct{ *end }
+
+func (h halfPipe) CloseWrite() error {
+	h.out.end(nil)
+	return nil
+}

@@ -21,8 +21,14 @@ func (c *Conn) readLoop() error {
 			return err
 		}
 		c.mu.Lock()
-		c.mux.Receive(frame)
+		finishing := c.finishing
+		if !finishing {
+			c.mux.Receive(frame)
+		}
 		c.mu.Unlock()
+		if finishing {
+			continue // nobody answers any more; only the end is waited for
+		}
 		for {
 			if err := c.uncongested(); err != nil {
 				return err
@@ -137,7 +143,7 @@ func (ch *channel) parse(typ uint64, payload []byte) (item, error) {
 func (c *Conn) uncongested() error {
 	for {
 		c.mu.Lock()
-		congested := c.mux.Congested()
+		congested := c.mux.Congested() && !c.finishing
 		c.mu.Unlock()
 		if !congested {
 			return nil

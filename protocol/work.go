@@ -153,12 +153,22 @@ func (w *workers) proveLoop(ctx context.Context) {
 			reqs = append(reqs, j.Request)
 		}
 		results, err := w.x.core.Prove(ctx, reqs)
+		var deferred []replica.Prove
 		for i, j := range jobs {
 			ev := replica.Proved{Token: j.Token, Fault: replica.FaultFailed}
 			if i < len(results) {
+				if errors.Is(results[i].Err, feed.ErrDeferred) {
+					deferred = append(deferred, j)
+					continue
+				}
 				ev = replica.Proved{Token: j.Token, Proof: results[i].Proof, Fault: proveFault(results[i].Err)}
 			}
 			items = append(items, item{kind: machineEvent, ev: ev})
+		}
+		if len(deferred) > 0 {
+			w.mu.Lock()
+			w.proves = append(deferred, w.proves...)
+			w.mu.Unlock()
 		}
 		if err != nil && ctx.Err() == nil {
 			w.x.log.Error("reading blocks failed", "err", err)
