@@ -65,6 +65,9 @@ const (
 	// reapAfter is how long the replicator keeps a stored feed at hand that no remote has a channel for.
 	reapAfter = 3 * time.Second
 
+	// finishTimeout is how long a peer may take to hear, when the replicator closes, what has arrived here.
+	finishTimeout = time.Second
+
 	// maxStreamsPerPeer bounds the streams of our protocol with one peer, each way. One is live; a few more
 	// overlap while the one-stream rule decides.
 	maxStreamsPerPeer = 16

@@ -237,17 +237,33 @@ func (ls *links) turn() {
 	ls.turned = make(chan struct{})
 }
 
-// close resets all streams and refuses new ones. Their goroutines end with the group.
-func (ls *links) close() {
+// refuse resets the streams that are not up yet, and all new ones.
+func (ls *links) refuse() {
 	ls.mu.Lock()
 	ls.closed = true
 	ls.turn()
-	all := slices.Collect(maps.Values(ls.all))
+	var opening []*link
+	for _, l := range ls.all {
+		if l.conn == nil {
+			opening = append(opening, l)
+		}
+	}
 	hearing := slices.Collect(maps.Keys(ls.hearing))
 	ls.mu.Unlock()
 	for _, s := range hearing {
 		s.ResetWithError(network.StreamShutdown)
 	}
+	for _, l := range opening {
+		ls.reset(l, network.StreamShutdown)
+	}
+}
+
+// close is refuse, and resets the streams that are up. Their goroutines end with the group.
+func (ls *links) close() {
+	ls.refuse()
+	ls.mu.Lock()
+	all := slices.Collect(maps.Values(ls.all))
+	ls.mu.Unlock()
 	for _, l := range all {
 		ls.reset(l, network.StreamShutdown)
 	}

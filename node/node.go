@@ -366,7 +366,7 @@ func (n *Node) close() error {
 		n.host.RemoveStreamHandler(ProtocolPlain)
 	}
 	if n.links != nil {
-		n.links.close()
+		n.links.refuse()
 	}
 	var errs []error
 	if n.mdns != nil {
@@ -380,6 +380,9 @@ func (n *Node) close() error {
 	}
 	if n.replicator != nil {
 		errs = append(errs, n.replicator.Close())
+	}
+	if n.links != nil {
+		n.links.close()
 	}
 	n.group.Close()
 	if n.kad != nil {

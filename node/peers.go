@@ -131,6 +131,14 @@ func (n *Node) FeedPeers(key feed.Key) []hyper.PeerInfo {
 	return nil
 }
 
+// FeedDeparted returns the last peers whose channel for key's feed has closed, as they were then, oldest first.
+func (n *Node) FeedDeparted(key feed.Key) []hyper.PeerInfo {
+	if x := n.replicator.Exchange(key.DiscoveryKey()); x != nil {
+		return x.Departed()
+	}
+	return nil
+}
+
 // FeedStats returns the figures of key's replication since the feed was opened; zero for a feed that takes no part.
 func (n *Node) FeedStats(key feed.Key) hyper.Stats {
 	if x := n.replicator.Exchange(key.DiscoveryKey()); x != nil {

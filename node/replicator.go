@@ -355,16 +355,21 @@ func (r *Replicator) setFinding(dk feed.DiscoveryKey, on bool) {
 	}
 }
 
-// Close ends all conversations and waits for their Run. It may be called twice.
+// Close ends all conversations in order, so that peers learn what has arrived here, and waits for their Run; a
+// peer that does not end its side is given up after a second. It may be called twice.
 func (r *Replicator) Close() error {
 	r.stop()
 	r.mu.Lock()
 	r.closed = true
 	conns := slices.Collect(maps.Keys(r.conns))
 	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
+	defer cancel()
+	var finished sync.WaitGroup
 	for _, c := range conns {
-		c.Close()
+		finished.Go(func() { c.Finish(ctx) })
 	}
+	finished.Wait()
 	r.group.Close()
 	r.mu.Lock()
 	entries := r.entries

@@ -13,13 +13,8 @@ import (
 	"github.com/p2pcore/p2pcore/node"
 )
 
-const (
-	// announceInterval is how often the peers of a shared feed are looked at. A peer that has fetched
-	// everything stays for farewell: it must be seen in that time.
-	announceInterval = 25 * time.Millisecond
-	// reportInterval is how often progress is told.
-	reportInterval = 200 * time.Millisecond
-)
+// announceInterval is how often the peers of a shared feed are looked at, and progress is told.
+const announceInterval = 200 * time.Millisecond
 
 // getAnnounce serves and announces a feed until the client goes away. The first event is ready, with the
 // link; then progress, and complete once for every peer that has all blocks.
@@ -59,8 +54,10 @@ func (s *Server) getAnnounce(w http.ResponseWriter, r *http.Request) error {
 			return ctx.Err()
 		}
 		now := Event{Event: "progress", Total: shared.Length}
-		for _, p := range reach.n.FeedPeers(key) {
-			now.Peers++
+		peers := reach.n.FeedPeers(key)
+		now.Peers = len(peers)
+		// One that has got everything may be gone already.
+		for _, p := range append(peers, reach.n.FeedDeparted(key)...) {
 			now.Done = max(now.Done, min(p.RemoteContiguous, shared.Length))
 			if p.Synced && p.RemoteContiguous >= shared.Length && !complete[p.Name] {
 				complete[p.Name] = true
@@ -70,12 +67,8 @@ func (s *Server) getAnnounce(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 		now.Bytes = reach.n.FeedStats(key).BytesSent
-		since := time.Since(told)
-		if since < reportInterval {
-			continue
-		}
 		if now.Bytes > last.Bytes {
-			now.Rate = float64(now.Bytes-last.Bytes) / since.Seconds()
+			now.Rate = float64(now.Bytes-last.Bytes) / time.Since(told).Seconds()
 		}
 		if now == last {
 			continue

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/p2pcore/p2pcore/feed"
 	"github.com/p2pcore/p2pcore/internal/lifecycle"
 	"github.com/p2pcore/p2pcore/node"
+	"github.com/p2pcore/p2pcore/protocol"
 )
 
 const (
@@ -111,6 +113,24 @@ func (r *reach) upgrade(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	return src.Upgrade(ctx)
+}
+
+// greet lets the peers of a feed without blocks know that somebody has fetched it, although nothing has to come: it
+// returns when one of them has told its state, when all have been tried in vain, or after headPatience.
+func (s *Server) greet(ctx context.Context, session *feed.Session, peers []peer.AddrInfo) error {
+	r, err := s.reach(ctx, session, dht.Lookup, peers)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	limit, cancel := context.WithTimeout(ctx, headPatience)
+	defer cancel()
+	for !slices.ContainsFunc(r.n.FeedPeers(r.key), func(p protocol.PeerInfo) bool { return p.Synced }) {
+		if r.pending.Load() == 0 && len(r.n.Peers()) == 0 || !sleep(limit, headPoll) {
+			break
+		}
+	}
+	return ctx.Err()
 }
 
 // alone tells that there is no way by which a peer could come.

@@ -26,10 +26,6 @@ const (
 	headerTimeout  = 10 * time.Second // a client on a socket that sends no request
 	idleTimeout    = time.Minute
 	answerTimeout  = 5 * time.Minute // of requests that are no streams
-
-	// farewell is how long after a transfer the node stays connected at least, so that the peers hear that
-	// we have everything: a sharer may be waiting for just that.
-	farewell = 150 * time.Millisecond
 )
 
 //go:embed openapi.yaml
@@ -68,7 +64,6 @@ type Server struct {
 	active  int           // requests that are being served
 	drained chan struct{} // closed when closing and active is 0
 	closing bool
-	fetched time.Time // when a transfer from peers ended last
 }
 
 // New returns the handler for a store.
@@ -156,14 +151,11 @@ func (s *Server) Close() error {
 	s.group.Close()
 	<-s.drained
 	s.mu.Lock()
-	n, linger := s.node, farewell-time.Since(s.fetched)
+	n := s.node
 	s.node = nil
 	s.mu.Unlock()
 	if n == nil {
 		return nil
-	}
-	if linger > 0 {
-		sleep(context.Background(), linger)
 	}
 	return n.Close()
 }
@@ -264,13 +256,6 @@ func (s *Server) online(ctx context.Context) (*node.Node, error) {
 	defer s.mu.Unlock()
 	s.node = n // Close waits for the request that we are in, and then takes it
 	return n, nil
-}
-
-// arrived notes that a transfer from peers has ended.
-func (s *Server) arrived() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fetched = time.Now()
 }
 
 // running returns the node, or nil if none was needed yet.

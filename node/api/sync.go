@@ -70,6 +70,11 @@ func (s *Server) getSync(w http.ResponseWriter, r *http.Request) error {
 		t.before = append(t.before, span)
 	}
 	if t.isHere() {
+		if t.length == 0 && len(params.peers) > 0 {
+			if err := s.greet(r.Context(), session, params.peers); err != nil {
+				return err
+			}
+		}
 		out := newStream(w, r)
 		return out.event(t.doneEvent())
 	}
@@ -192,7 +197,6 @@ func (t *transfer) run(ctx context.Context, reach *reach, out *eventStream) erro
 			if err != nil {
 				return err
 			}
-			reach.s.arrived()
 			if err := t.tellHead(out); err != nil {
 				return err
 			}
