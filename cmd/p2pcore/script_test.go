@@ -42,6 +42,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("P2PCORE_NETWORK", "none")
 			env.Setenv("P2PCORE_MDNS", "false")
 			env.Setenv("P2PCORE_LISTEN", "/ip4/127.0.0.1/tcp/0")
+			// A program under the race detector sleeps for a second when it ends, unless told not to.
+			env.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("XDG_DATA_HOME", "")
 			env.Setenv("XDG_RUNTIME_DIR", "")
@@ -157,7 +159,7 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	p := &process{cmd: exec.Command(path, args[1:]...), ended: make(chan struct{})}
 	p.cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"P2PCORE_NETWORK", "P2PCORE_MDNS", "P2PCORE_LISTEN", "P2PCORE_STORE", "HOME", "XDG_RUNTIME_DIR", "PATH", "TMPDIR"} {
+	for _, name := range []string{"P2PCORE_NETWORK", "P2PCORE_MDNS", "P2PCORE_LISTEN", "P2PCORE_STORE", "HOME", "XDG_RUNTIME_DIR", "PATH", "TMPDIR", "GORACE"} {
 		p.cmd.Env = append(p.cmd.Env, name+"="+ts.Getenv(name))
 	}
 	stdout, err := p.cmd.StdoutPipe()
