@@ -36,6 +36,9 @@ var (
 	// ErrStale: the proof is not wrong, but the feed has changed since it was asked for, or the node
 	// that it hangs on is not stored. Ask again; nobody is to blame.
 	ErrStale = errors.New("feed: proof is stale")
+	// ErrDeferred: the request was not looked at, because others of the same call have filled the
+	// answer. Ask again.
+	ErrDeferred = errors.New("feed: request deferred")
 	// ErrFrozen: two contradicting heads were signed, the feed takes nothing more.
 	ErrFrozen = errors.New("feed: frozen by conflicting heads")
 

@@ -25,6 +25,10 @@ const (
 	// maxApplyBytes bounds the block bytes of one commit, for the same reason.
 	maxApplyBytes = 16 << 20
 
+	// MaxProveBytes bounds the block bytes that one call of Prove reads, but for the last block: a
+	// peer may ask for the same large block in every request of the call.
+	MaxProveBytes = 4 << 20
+
 	// maxDamages bounds the list that Check returns; more would not be read by anybody.
 	maxDamages = 100
 

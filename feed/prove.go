@@ -18,7 +18,8 @@ type Place = merkle.Place
 // feed, and belong to the caller.
 //
 // If what is asked for is not available but the manifest is, and is asked for too, the answer is a
-// proof with nothing but the manifest and the feed's own fork. The error is the machine's.
+// proof with nothing but the manifest and the feed's own fork. Once MaxProveBytes of blocks have been
+// read, requests for further ones fail with ErrDeferred. The error is the machine's.
 func (f *Feed) Prove(ctx context.Context, reqs []Request) ([]Proved, error) {
 	_, leave, ok := f.ops.Enter()
 	defer leave()
@@ -46,6 +47,7 @@ func (f *Feed) Prove(ctx context.Context, reqs []Request) ([]Proved, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prove: %w", err)
 	}
+	read := 0
 	for j := range proved {
 		p := &results[asked[j]]
 		p.Proof, p.Err = proved[j].Proof, proved[j].Err
@@ -59,12 +61,17 @@ func (f *Feed) Prove(ctx context.Context, reqs []Request) ([]Proved, error) {
 			p.Proof.Upgrade.Signature = signature
 		}
 		if b := p.Proof.Block; b != nil {
+			if read >= MaxProveBytes {
+				*p = Proved{Err: ErrDeferred}
+				continue
+			}
 			if b.Value, err = f.readBlock(ctx, v.generations, b.Index); err != nil {
 				if !errors.Is(err, ErrNotAvailable) {
 					return nil, err
 				}
 				*p = Proved{Err: err}
 			}
+			read += len(b.Value)
 		}
 	}
 	if who == nil || who.compat {
@@ -72,7 +79,7 @@ func (f *Feed) Prove(ctx context.Context, reqs []Request) ([]Proved, error) {
 	}
 	var manifest []byte
 	for i := range results {
-		if !reqs[i].Manifest || results[i].Err != nil && errors.Is(results[i].Err, ErrInvalidRequest) {
+		if err := results[i].Err; !reqs[i].Manifest || errors.Is(err, ErrInvalidRequest) || errors.Is(err, ErrDeferred) {
 			continue
 		}
 		if manifest == nil {

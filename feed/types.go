@@ -47,7 +47,7 @@ type Applied struct {
 }
 
 // Proved is the outcome of one request of Feed.Prove: a proof, or the reason why there is none.
-// Err wraps ErrNotAvailable (block or node not stored), ErrStaleFork or ErrInvalidRequest.
+// Err wraps ErrNotAvailable (block or node not stored), ErrStaleFork, ErrInvalidRequest or ErrDeferred.
 type Proved struct {
 	Proof *Proof
 	Err   error
