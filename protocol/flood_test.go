@@ -2,9 +2,11 @@ package protocol
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/p2pcore/p2pcore/feed"
 	"github.com/p2pcore/p2pcore/internal/merkle"
@@ -77,4 +79,59 @@ func (r raw) collect(typ uint64) *atomic.Int64 {
 		}
 	}()
 	return n
+}
+
+// open and close a channel again and again without reading: neither the answers nor what was sent on
+// the closed channels may pile up.
+func TestChannelsThatComeAndGoCostBoundedMemory(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const size = 256 << 10
+		core := &counting{Feed: writer(t, 1, numbered(40, size)...)}
+		x := exchange(t, core, false)
+		_, r, done := victim(t, Config{Limits: Limits{Credit: 512 << 10}}, x)
+		// send reports whether the remote has taken the frames.
+		send := func(frames ...func() error) bool {
+			taken := new(atomic.Bool)
+			go func() {
+				for _, f := range frames {
+					if f() != nil {
+						return
+					}
+				}
+				taken.Store(true)
+			}()
+			synctest.Wait()
+			return taken.Load()
+		}
+		open := func() error {
+			return r.open(1, core.DiscoveryKey(), Capability(core.Key(), testBinding, true))
+		}
+		ask := func() error {
+			for i := range uint64(4) {
+				q := &wire.Request{ID: i + 1, Request: merkle.Request{Block: &merkle.BlockRequest{Index: i}}}
+				if err := r.send(1, q); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		cycles := 0
+		for cycles < 1000 && send(open, ask) && send(func() error { return r.frame([]byte{0, 3, 1}) }) {
+			cycles++
+		}
+		if n := core.served.Load(); n == 0 || n > 32<<20 {
+			t.Errorf("%d bytes of blocks were read in %d cycles for a peer that reads nothing", n, cycles)
+		}
+		for {
+			select {
+			case err := <-done:
+				if !errors.Is(err, ErrTimeout) {
+					t.Errorf("ended with %v, want ErrTimeout", err)
+				}
+				return
+			case <-time.After(keepAlive):
+			}
+		}
+	})
 }

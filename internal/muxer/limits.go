@@ -33,7 +33,14 @@ const (
 	// maxDepth bounds batches inside batches. No known implementation nests them at all.
 	maxDepth = 4
 
-	// maxControl bounds the control bytes (rejects and closes) that wait to be written. A remote that
-	// opens and never reads is made to wait by it (Congested).
-	maxControl = 64 << 10
+	// maxControl bounds the control bytes (rejects, closes and answers to opens) that wait to be written.
+	// A remote that opens and never reads is made to wait by it (Congested). Two honest sides that open
+	// their feeds to each other at once must both get along: it is room for 3,000 answers, and as much again
+	// is in the frame being written.
+	maxControl = 256 << 10
+
+	// maxOrphaned bounds the bytes of closed channels that wait to be written. Each channel has credit of
+	// its own, so a remote that opens, asks, closes and never reads is made to wait by it (Congested).
+	// It is as much as the open channels of a connection have together.
+	maxOrphaned = 8 << 20
 )

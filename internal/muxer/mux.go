@@ -35,6 +35,8 @@ type Channel struct {
 	localID  uint64
 	remoteID uint64 // 0 while the remote has not opened it
 	closed   bool
+
+	unwritten int // bytes that Take has not handed out
 }
 
 // Protocol is the name that our open carried.
@@ -109,8 +111,9 @@ func (m *Mux) Open(protocol, id string, handshake []byte, aliases ...string) (*C
 		m.open[n] = c
 	}
 	c.localID = m.allocate(c)
-	m.sendOpen(c, handshake)
-	if r := m.firstPending(c.names); r != nil {
+	r := m.firstPending(c.names)
+	m.sendOpen(c, handshake, r != nil)
+	if r != nil {
 		m.removePending(r)
 		m.pair(c, r)
 		return c, nil
@@ -155,9 +158,10 @@ func (m *Mux) Reject(r *Remote) {
 }
 
 // Congested says that the reader should stop until a decision was made or a frame was taken:
-// too much is kept for undecided opens, or too many answers to control messages are unwritten.
+// too much is kept for undecided opens, too many answers to control messages are unwritten, or too
+// much of what was sent on channels that have closed.
 func (m *Mux) Congested() bool {
-	return m.buffered > maxBuffered || m.out.control > maxControl
+	return m.buffered > maxBuffered || m.out.control > maxControl || m.out.orphaned > maxOrphaned
 }
 
 // Pending is the number of remote opens that wait for a decision.
@@ -192,6 +196,7 @@ func (m *Mux) drop(c *Channel) {
 
 func (m *Mux) markClosed(c *Channel) {
 	c.closed = true
+	m.out.orphaned += c.unwritten
 	for _, n := range c.names {
 		delete(m.open, n)
 	}

@@ -261,6 +261,46 @@ func TestErrorsThatEndTheStream(t *testing.T) {
 	}
 }
 
+// A remote that opens, is answered, closes, and never reads is made to wait: for the answers, and for
+// what was sent to it on channels that are gone.
+func TestCongestedByChannelsThatComeAndGo(t *testing.T) {
+	t.Parallel()
+	for name, message := range map[string]int{"answers": 0, "messages": 100 << 10} {
+		m := New(0)
+		m.Cork()
+		cycles := 0
+		for ; !m.Congested() && cycles < 1<<16; cycles++ {
+			m.Receive(openFrame(1, "p", "x"))
+			if ev, err := m.Next(); ev.Kind != Pending || err != nil {
+				t.Fatalf("%s: %v, %v", name, ev, err)
+			}
+			c, err := m.Open("p", "x", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if message > 0 {
+				_ = m.Send(c, 1, raw(make([]byte, message)))
+			}
+			if ev, _ := m.Next(); ev.Kind != Opened {
+				t.Fatalf("%s: %v", name, ev)
+			}
+			m.Receive([]byte{0, 3, 1})
+			if ev, _ := m.Next(); ev.Kind != Closed {
+				t.Fatalf("%s: %v", name, ev)
+			}
+		}
+		if !m.Congested() || cycles*message > maxOrphaned+message {
+			t.Errorf("%s: congested %v after %d cycles", name, m.Congested(), cycles)
+		}
+		for f, ok := m.Take(); ok; f, ok = m.Take() {
+			m.Recycle(f)
+		}
+		if m.Congested() || m.out.control != 0 || m.out.orphaned != 0 {
+			t.Errorf("%s: %d and %d bytes are counted after all was taken", name, m.out.control, m.out.orphaned)
+		}
+	}
+}
+
 func TestFramesTellWhoseBytesTheyCarry(t *testing.T) {
 	t.Parallel()
 	m := New(3)
@@ -323,6 +363,9 @@ func FuzzReceive(f *testing.F) {
 		}
 		if m.out.control != 0 {
 			t.Fatalf("%d control bytes left after all was taken", m.out.control)
+		}
+		if m.out.orphaned != 0 {
+			t.Fatalf("%d bytes of closed channels left after all was taken", m.out.orphaned)
 		}
 	})
 }

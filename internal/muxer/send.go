@@ -23,7 +23,7 @@ type Frame struct {
 	// Credits says how much of it is which channel's: the sum of Size over its messages.
 	Credits []Credit
 
-	control int // bytes of rejects and closes
+	control int // bytes of rejects, closes and answers to opens
 }
 
 // Credit is an amount of one channel, in bytes.
@@ -38,6 +38,7 @@ type output struct {
 	corked   int
 	ready    []Frame // finished frames, oldest first
 	control  int     // sum of the frames' control
+	orphaned int     // bytes of frames that are not taken, of channels that have closed
 
 	current Frame  // the batch that is being filled
 	entries int    // messages in it
@@ -67,6 +68,7 @@ func (m *Mux) Send(c *Channel, typ uint64, p Payload) error {
 		return ErrTooLarge
 	}
 	n := p.Size()
+	c.unwritten += n
 	m.out.add(c.localID, typ, p)
 	f := m.out.last()
 	if l := len(f.Credits); l > 0 && f.Credits[l-1].Channel == c {
@@ -95,6 +97,12 @@ func (m *Mux) Take() (Frame, bool) {
 	o.ready[len(o.ready)-1] = Frame{}
 	o.ready = o.ready[:len(o.ready)-1]
 	o.control -= f.control
+	for _, credit := range f.Credits {
+		credit.Channel.unwritten -= credit.Bytes
+		if credit.Channel.closed {
+			o.orphaned -= credit.Bytes
+		}
+	}
 	return f, true
 }
 
@@ -106,18 +114,26 @@ func (m *Mux) Recycle(f Frame) {
 	}
 }
 
-func (m *Mux) sendOpen(c *Channel, handshake []byte) {
+// sendOpen queues an open. One that answers the remote's is counted as what a remote can bring about.
+func (m *Mux) sendOpen(c *Channel, handshake []byte, answer bool) {
 	b := compact.AppendUint(nil, c.localID)
 	b = compact.AppendString(b, c.Protocol())
 	b = compact.AppendString(b, c.ID())
-	m.out.add(0, controlOpen, raw(append(b, handshake...)))
+	n := m.out.add(0, controlOpen, raw(append(b, handshake...)))
+	if answer {
+		m.out.count(n)
+	}
 }
 
 // sendControl queues a reject or a close, which a remote can bring about, and counts it.
 func (m *Mux) sendControl(typ, id uint64) {
-	n := m.out.add(0, typ, raw(compact.AppendUint(nil, id)))
-	m.out.control += n
-	m.out.last().control += n
+	m.out.count(m.out.add(0, typ, raw(compact.AppendUint(nil, id))))
+}
+
+// count notes that n bytes of the last frame are the remote's doing.
+func (o *output) count(n int) {
+	o.control += n
+	o.last().control += n
 }
 
 type raw []byte
