@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/p2pcore/p2pcore/internal/merkle"
 )
 
 // SessionOptions of Feed.Session.
@@ -132,7 +134,7 @@ func (s *Session) Info() Info {
 
 // Has reports whether block index is stored.
 func (s *Session) Has(index uint64) bool {
-	return s.feed.Has(Range{Start: index, End: index + 1})
+	return index < maxLength && s.feed.Has(Range{Start: index, End: index + 1})
 }
 
 // Append adds blocks at the end, all or none, and returns the state after it; without blocks it does
@@ -184,11 +186,12 @@ func (f *Feed) getLocal(ctx context.Context, index uint64) ([]byte, error) {
 // If the block is not stored, Get asks the feed's Source and waits until the block has been verified
 // and stored, or ctx ends. The result is the caller's to keep.
 //
-// The error is ErrOutOfRange (past the end, no Source), ErrNotAvailable (not stored, no Source),
-// ErrClosed, ErrCorrupt, ctx's, or the datastore's or Source's.
+// The error is ErrOutOfRange (past the end, no Source; or past what any feed can have, such as
+// length - 1 of an empty one), ErrNotAvailable (not stored, no Source), ErrClosed, ErrCorrupt, ctx's,
+// or the datastore's or Source's.
 func (s *Session) Get(ctx context.Context, index uint64) ([]byte, error) {
 	b, err := s.GetLocal(ctx, index)
-	if err == nil || !missing(err) {
+	if err == nil || !missing(err) || index >= maxLength {
 		return b, err
 	}
 	source := s.feed.Source()
@@ -260,7 +263,7 @@ func (s *Session) Update(ctx context.Context) (grown bool, err error) {
 // it; the byte length of the feed is offset 0 of the block past the end. Blocks without bytes are
 // passed over. Nodes that it takes and that are not stored are fetched from the Source.
 //
-// The error is ErrOutOfRange (past the end, no Source), ErrNotAvailable (nodes missing, no Source or
+// The error is ErrOutOfRange (past the end, no Source; or past 2^53-1), ErrNotAvailable (nodes missing, no Source or
 // none that helps), ErrClosed, ctx's, or the datastore's or Source's.
 func (s *Session) Seek(ctx context.Context, byteOffset uint64) (index, offset uint64, err error) {
 	ctx, done, err := s.enter(ctx)
@@ -268,6 +271,9 @@ func (s *Session) Seek(ctx context.Context, byteOffset uint64) (index, offset ui
 		return 0, 0, err
 	}
 	defer done()
+	if byteOffset > merkle.MaxSize {
+		return 0, 0, fmt.Errorf("%w: byte %d", ErrOutOfRange, byteOffset)
+	}
 	var before Place
 	var length uint64
 	for tried := false; ; tried = true {

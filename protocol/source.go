@@ -2,8 +2,10 @@ package protocol
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/internal/compact"
 	"github.com/p2pcore/p2pcore/internal/replica"
 )
 
@@ -21,8 +23,12 @@ func (x *Exchange) Fetch(ctx context.Context, w feed.Want) error {
 	return err
 }
 
-// Seek implements feed.Source: one step of the search for a byte offset.
+// Seek implements feed.Source: one step of the search for a byte offset. Past 2^53-1 there is nothing to
+// ask for, and it is feed.ErrOutOfRange.
 func (x *Exchange) Seek(ctx context.Context, byteOffset uint64) error {
+	if byteOffset > compact.MaxInt {
+		return fmt.Errorf("%w: byte %d", feed.ErrOutOfRange, byteOffset)
+	}
 	place, err := x.core.Locate(ctx, byteOffset, 0)
 	if err != nil || place.Found {
 		return err
