@@ -70,7 +70,7 @@ func (s *Session) readEach(ctx context.Context, r Range, local bool, yield func(
 // fetchAhead asks for blocks and does not wait for them. What goes wrong shows when the block is read.
 func (s *Session) fetchAhead(ctx context.Context, w Want) {
 	source := s.feed.Source()
-	if source == nil || !w.Follow && s.feed.Has(w.Range) {
+	if source == nil || s.feed.Has(w.Range) {
 		return
 	}
 	s.feed.ops.Go(func(context.Context) { _ = source.Fetch(ctx, w) })
@@ -80,8 +80,16 @@ func (s *Session) fetchAhead(ctx context.Context, w Want) {
 func (s *Session) readFollowing(ctx context.Context, r Range, local bool, yield func([]byte, error) bool) error {
 	sub := s.feed.Subscribe()
 	defer sub.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, 1)
 	if !local {
-		s.fetchAhead(ctx, Want{Range: Range{Start: r.Start, End: math.MaxUint64}, Linear: true, Follow: true})
+		s.feed.ops.Go(func(context.Context) {
+			if err := s.follow(ctx, r.Start); err != nil {
+				failed <- err
+				cancel()
+			}
+		})
 	}
 	for i := r.Start; i < r.End; {
 		b, err := s.feed.getLocal(ctx, i)
@@ -97,8 +105,30 @@ func (s *Session) readFollowing(ctx context.Context, r Range, local bool, yield 
 		}
 		// The subscription is older than the look at the feed: no change is missed.
 		if _, err := sub.Next(ctx); err != nil {
+			select {
+			case err = <-failed: // nobody brings the blocks any more
+			default:
+			}
 			return err
 		}
+	}
+	return nil
+}
+
+// follow has the Source bring all blocks from start on, as the feed grows. It returns why the Source
+// has given up, such as ErrNoSpace; or nil when ctx has ended or there is no Source any more.
+func (s *Session) follow(ctx context.Context, start uint64) error {
+	want := Want{Range: Range{Start: start, End: math.MaxUint64}, Linear: true, Follow: true}
+	for source := s.feed.Source(); source != nil; {
+		err := source.Fetch(ctx, want)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		now := s.feed.Source()
+		if now == source {
+			return err
+		}
+		source = now // it was replaced, and ended for that
 	}
 	return nil
 }

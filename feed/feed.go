@@ -327,10 +327,20 @@ func (f *Feed) FirstMissing(start uint64) uint64 {
 }
 
 // SetSource says who brings missing blocks; nil for nobody. Calls in flight keep the one they have.
+// Sources are compared: s must be of a comparable type, such as a pointer.
 func (f *Feed) SetSource(s Source) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.source = s
+}
+
+// DropSource is SetSource(nil) if s is the Source, and does nothing if another has taken its place.
+func (f *Feed) DropSource(s Source) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.source == s {
+		f.source = nil
+	}
 }
 
 // Source returns who brings missing blocks, or nil.

@@ -22,6 +22,7 @@ type Core interface {
 	Key() feed.Key
 	DiscoveryKey() feed.DiscoveryKey
 	SetSource(feed.Source)
+	DropSource(feed.Source)
 	SubscribeFunc(wake func()) *feed.Subscription
 
 	Info() feed.Info
@@ -157,8 +158,8 @@ func (x *Exchange) Close() error {
 	}
 	x.mu.Unlock()
 	if first {
+		x.core.DropSource(x) // before calls end with ErrClosed: whoever sees that can see why
 		close(x.closing)
-		x.core.SetSource(nil)
 		x.sub.Close()
 	}
 	for _, l := range links {
