@@ -59,7 +59,7 @@ func TestAFullDiskEndsADownloadThatCanGoOnLater(t *testing.T) {
 		default:
 			t.Fatal("following waits for blocks that nobody brings")
 		}
-		if _, err := s.Get(timed(t), 2999); !errors.Is(err, feed.ErrNoSpace) {
+		if _, err := s.Get(timed(t), r.FirstMissing(0)); !errors.Is(err, feed.ErrNoSpace) {
 			t.Errorf("get: %v, want ErrNoSpace", err)
 		}
 		full.Store(false)
