@@ -62,6 +62,8 @@ type Conn struct {
 	undecided  []*muxer.Remote // opens of the remote that wait for a resolve, oldest first
 	resolving  int             // goroutines that resolve
 	violations int
+	probes     int   // opens by the remote without the key
+	arrived    *link // the last one whose channel the remote has opened, for the reader
 	running    bool
 	finishing  bool  // Finish was called: the writer ends with the last frame, what arrives is ignored
 	stopped    bool  // fail was called
@@ -73,7 +75,7 @@ type ConnStats struct {
 	BytesReceived, BytesSent uint64 // with framing
 	Channels                 int    // open on both sides
 	Undecided                int    // opens of the remote that wait for a decision
-	Violations               int    // faults of the remote that ended channels
+	Violations               int    // faults of the remote that ended or refused channels
 }
 
 // NewConn returns a connection over rwc, which belongs to it from now on. Nothing is read or
@@ -177,7 +179,7 @@ func (c *Conn) Stats() ConnStats {
 	defer c.mu.Unlock()
 	return ConnStats{
 		BytesReceived: c.stream.received.Load(), BytesSent: c.stream.sent.Load(),
-		Channels: c.mux.Channels(), Undecided: c.mux.Pending(), Violations: c.violations,
+		Channels: c.mux.Channels(), Undecided: c.mux.Pending(), Violations: c.violations + c.probes,
 	}
 }
 
@@ -321,6 +323,17 @@ func signal(ch chan struct{}) {
 	case ch <- struct{}{}:
 	default:
 	}
+}
+
+// probed counts an open of a feed without its key, which was rejected as if the feed were unknown. Nothing
+// else may follow from it: however often it is tried, it must not show that the feed is stored. mu is held.
+func (c *Conn) probed(err error) {
+	c.probes++ // not with the faults, whose number has consequences
+	level := slog.LevelWarn
+	if c.probes > maxViolations {
+		level = slog.LevelDebug // no flood of lines
+	}
+	c.log.Log(context.Background(), level, "peer opened a feed without its key", "err", err)
 }
 
 // violate counts a fault of the remote that ended a channel; too many end the connection. mu is held.

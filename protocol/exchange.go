@@ -82,7 +82,7 @@ type Exchange struct {
 	turn        sync.Mutex
 	machine     *replica.Machine
 	channels    map[replica.PeerID]*channel // open on both sides
-	opening     map[*channel]struct{}       // opened here a moment ago
+	opening     map[*channel]func() bool    // opened here a moment ago; stops the timer of openingOver
 	finding     bool
 	downloading bool
 	outbox      []outgoing
@@ -107,7 +107,7 @@ func NewExchange(core Core, opts ExchangeOptions) *Exchange {
 		links:    make(map[*link]struct{}),
 		waiting:  make(map[replica.Ticket]chan<- replica.Resolve),
 		channels: make(map[replica.PeerID]*channel),
-		opening:  make(map[*channel]struct{}),
+		opening:  make(map[*channel]func() bool),
 	}
 	x.log = opts.Logger.With("feed", shortKey(x.dk))
 	x.work.x = x

@@ -222,13 +222,41 @@ func TestWrongCapabilityLooksLikeAnUnknownFeed(t *testing.T) {
 		if right := answer(w, Capability(w.Key(), testBinding, true)); len(right) == 0 || right[0].typ != 1 {
 			t.Errorf("the right capability is answered with %v", right)
 		}
+		// However often it is tried: a connection that ended would tell the feeds apart.
 		_ = r.frame([]byte{0, 3, 1})
-		for range maxViolations {
-			_ = r.open(1, w.DiscoveryKey(), [32]byte{})
+		for range 2 * maxViolations {
+			if again := answer(w, [32]byte{}); fmt.Sprint(again) != fmt.Sprint(unknown) {
+				t.Fatalf("answered %v later, an unknown feed %v", again, unknown)
+			}
+		}
+		if right := answer(w, Capability(w.Key(), testBinding, true)); len(right) == 0 || right[0].typ != 1 {
+			t.Errorf("the right capability is answered with %v", right)
+		}
+		select {
+		case err := <-done:
+			t.Errorf("ended with %v", err)
+		default:
+		}
+	})
+}
+
+func TestManyFaultsEndTheConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := writer(t, 1)
+		_, r, done := victim(t, Config{}, exchange(t, w, false))
+		for i := range maxViolations + 1 {
+			select {
+			case err := <-done:
+				t.Fatalf("ended after %d faults: %v", i, err)
+			default:
+			}
+			_ = r.open(1, w.DiscoveryKey(), Capability(w.Key(), testBinding, true))
+			_ = r.frame([]byte{1, 0, 1}) // sync that ends after its flags
 			r.read()
 		}
 		var v *ViolationError
-		if err := <-done; !errors.As(err, &v) || !errors.Is(err, ErrCapability) {
+		if err := <-done; !errors.As(err, &v) {
 			t.Errorf("ended with %v, want a violation", err)
 		}
 	})

@@ -54,6 +54,10 @@ const (
 	// a damaged store on the other side; a handful is not.
 	maxViolations = 8
 
+	// maxNews is how many opens of one feed's channel by the remote may wait for the exchange, before the
+	// reader does. An honest remote has one.
+	maxNews = 16
+
 	// maxApplyCount and maxApplyBytes bound the proofs that are handed to the feed at once.
 	maxApplyCount = 512
 	maxApplyBytes = 4 << 20

@@ -20,11 +20,21 @@ type link struct {
 	ours     [32]byte // capability that we send
 	expected [32]byte // capability that the remote has to send
 
+	news   atomic.Int64  // opens of the remote that the exchange has not worked off
+	worked chan struct{} // capacity 1: news has fallen
+
 	// Under conn.mu.
 	ch *channel
 
 	// Owned by the exchange's loop.
-	reopens int // since a channel was steady
+	reopens   int  // since a channel was steady
+	reopening bool // a reopenLink is due
+}
+
+// heard notes that the exchange has worked off an open of the remote.
+func (l *link) heard() {
+	l.news.Add(-1)
+	signal(l.worked)
 }
 
 // channel is one channel of a link, for the exchange a peer.
@@ -90,6 +100,7 @@ func (c *Conn) link(x *Exchange) (*link, error) {
 		conn: c, x: x, dk: x.dk,
 		ours:     Capability(x.key, c.cfg.Binding, c.cfg.Initiator),
 		expected: Capability(x.key, c.cfg.Binding, !c.cfg.Initiator),
+		worked:   make(chan struct{}, 1),
 	}
 	if !x.addLink(l) {
 		return nil, ErrClosed
@@ -116,7 +127,7 @@ func (c *Conn) openChannel(l *link) {
 			break
 		}
 		c.mux.Reject(r)
-		c.violate(&ViolationError{Reason: "capability", Err: ErrCapability})
+		c.probed(ErrCapability)
 		r = c.mux.Undecided(channelProtocol, id, channelAlias)
 	}
 	ch := &channel{link: l, peer: replica.PeerID(l.x.peers.Add(1)), drained: make(chan struct{}, 1)}
@@ -206,7 +217,7 @@ func (c *Conn) decide(r *muxer.Remote, x *Exchange) {
 		probe := link{expected: Capability(x.key, c.cfg.Binding, !c.cfg.Initiator)}
 		if _, err := probe.check(r.Handshake()); err != nil {
 			c.mux.Reject(r)
-			c.violate(&ViolationError{Reason: "capability", Err: err})
+			c.probed(err)
 			return
 		}
 	}

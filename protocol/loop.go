@@ -108,9 +108,8 @@ func (x *Exchange) handle(now time.Time, it *item) {
 	case machineEvent:
 		x.step(now, it.ev)
 	case channelOpening:
-		x.opening[it.ch] = struct{}{}
 		ch := it.ch
-		lifecycle.AfterFunc(&x.group, openingTimeout, func() { x.push(item{kind: openingOver, ch: ch}) })
+		x.opening[ch] = lifecycle.AfterFunc(&x.group, openingTimeout, func() { x.push(item{kind: openingOver, ch: ch}) })
 		x.prospects(now)
 	case openingOver:
 		if _, ok := x.opening[it.ch]; ok {
@@ -134,6 +133,7 @@ func (x *Exchange) handle(now time.Time, it *item) {
 		x.finding = it.on
 		x.prospects(now)
 	case reopenLink:
+		it.ch.link.reopening = false
 		if x.downloading {
 			it.ch.link.reopen()
 		}
@@ -266,7 +266,8 @@ func (c *Conn) closeIf(ch *channel, v *ViolationError) {
 
 func (x *Exchange) channelOpened(now time.Time, it *item) {
 	ch := it.ch
-	delete(x.opening, ch)
+	ch.link.heard()
+	x.answered(ch)
 	x.channels[ch.peer] = ch
 	ch.opened = openedState{true, now}
 	x.moved = true
@@ -278,7 +279,7 @@ func (x *Exchange) channelOpened(now time.Time, it *item) {
 
 func (x *Exchange) channelClosed(now time.Time, it *item) {
 	ch := it.ch
-	delete(x.opening, ch)
+	x.answered(ch)
 	if ch.opened.open {
 		again := !it.local && !it.rejected && x.downloading
 		if again {
@@ -288,6 +289,14 @@ func (x *Exchange) channelClosed(now time.Time, it *item) {
 		x.step(now, replica.Closed{Peer: ch.peer})
 	}
 	x.prospects(now)
+}
+
+// answered ends the wait for the remote's open of a channel.
+func (x *Exchange) answered(ch *channel) {
+	if stop := x.opening[ch]; stop != nil {
+		stop()
+		delete(x.opening, ch)
+	}
 }
 
 // forget takes a channel off the open ones.
@@ -328,6 +337,9 @@ func (x *Exchange) reopenAll() {
 // that doubles. A remote that closes in the belief that we have finished sees the first kind.
 func (x *Exchange) reopenLater(ch *channel) {
 	l := ch.link
+	if l.reopening {
+		return
+	}
 	if time.Since(ch.opened.at) >= steadyAfter {
 		l.reopens = 0
 	}
@@ -336,6 +348,7 @@ func (x *Exchange) reopenLater(ch *channel) {
 		delay = min(reopenDelay<<min(l.reopens-1, 10), maxReopenDelay)
 	}
 	l.reopens++
+	l.reopening = true
 	lifecycle.AfterFunc(&x.group, delay, func() { x.push(item{kind: reopenLink, ch: ch}) })
 }
 

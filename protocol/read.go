@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 	"errors"
+	"slices"
 
 	"github.com/p2pcore/p2pcore/feed"
 	"github.com/p2pcore/p2pcore/internal/muxer"
@@ -82,9 +83,29 @@ func (c *Conn) handle(events []muxer.Event, frameSize int) error {
 		} else {
 			c.mu.Lock()
 			c.control(events[0])
+			l := c.arrived
+			c.arrived = nil
 			c.mu.Unlock()
+			if err := c.workedOff(l); err != nil {
+				return err
+			}
 		}
 		events = events[n:]
+	}
+	return nil
+}
+
+// workedOff waits until the exchange of a link, if there is one, has room for more news of channels. Each
+// channel has an inbox of its own, so one that comes and goes would never be full.
+func (c *Conn) workedOff(l *link) error {
+	for l != nil && l.news.Load() > maxNews {
+		select {
+		case <-l.worked:
+		case <-l.x.closing:
+			return nil
+		case <-c.stop:
+			return ErrClosed
+		}
 	}
 	return nil
 }
@@ -177,6 +198,8 @@ func (c *Conn) control(ev muxer.Event) {
 		ch.link.x.push(item{ch: ch, kind: channelClosed, rejected: ev.Rejected})
 	case muxer.Pending:
 		c.undecidedOpen(ev.Remote)
+	case muxer.Withdrawn:
+		c.undecided = slices.DeleteFunc(c.undecided, func(r *muxer.Remote) bool { return r == ev.Remote })
 	}
 }
 
@@ -192,7 +215,11 @@ func (c *Conn) opened(ev muxer.Event) {
 		return
 	}
 	room := max(min(c.limits.Credit, connCredit/max(1, c.mux.Channels())), minCredit)
-	ch.link.x.push(item{ch: ch, kind: channelOpened, seeks: h.Seeks, room: room})
+	ch.link.news.Add(1)
+	c.arrived = ch.link
+	if !ch.link.x.push(item{ch: ch, kind: channelOpened, seeks: h.Seeks, room: room}) {
+		ch.link.heard()
+	}
 }
 
 // undecidedOpen looks who can answer an open of the remote. mu is held.
@@ -225,7 +252,7 @@ func (c *Conn) answer(l *link, r *muxer.Remote) {
 	}
 	if _, err := l.check(r.Handshake()); err != nil {
 		c.mux.Reject(r)
-		c.violate(&ViolationError{Reason: "capability", Err: err})
+		c.probed(err)
 	} else if l.ch != nil {
 		c.mux.Reject(r) // one channel for each feed
 	} else {

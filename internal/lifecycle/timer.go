@@ -59,3 +59,10 @@ func (g *Group) disarm(a *alarm) bool {
 	a.timer.Stop()
 	return true
 }
+
+// Alarms returns how many timers of AfterFunc are set.
+func (g *Group) Alarms() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.alarms)
+}
