@@ -134,7 +134,8 @@ func open(dir string, opts Options) (_ *Disk, err error) {
 
 // openDatabase opens pebble and lays the datastore over it.
 func (d *Disk) openDatabase(opts Options, readOnly bool) error {
-	d.cache = pebble.NewCache(opts.CacheBytes)
+	// Pebble takes the memtables out of the cache: one in use, one being flushed.
+	d.cache = pebble.NewCache(opts.CacheBytes + 2*int64(opts.MemTableBytes))
 	logger := newLogger(opts.Logger, opts.OnFatal)
 	po := &pebble.Options{
 		Cache:              d.cache,
