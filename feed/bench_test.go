@@ -9,7 +9,7 @@ import (
 )
 
 func diskStore(b *testing.B) datastore.Batching {
-	return atomicStore{pebbleStore(b, b.TempDir(), vfs.Default)}
+	return ableStore{pebbleStore(b, b.TempDir(), vfs.Default)}
 }
 
 func BenchmarkAppend(b *testing.B) {
@@ -17,7 +17,7 @@ func BenchmarkAppend(b *testing.B) {
 		name   string
 		batch  int
 		noSync bool
-	}{{"100x1KiB", 100, false}, {"100x1KiB/NoSync", 100, true}, {"1x1KiB", 1, false}, {"1x1KiB/NoSync", 1, true}} {
+	}{{"batch100/durable", 100, false}, {"batch100/NoSync", 100, true}, {"one/durable", 1, false}, {"one/NoSync", 1, true}} {
 		b.Run(bc.name, func(b *testing.B) {
 			pair := KeyPairFromSeed([32]byte{7})
 			f, err := Create(b.Context(), diskStore(b), Options{Prefix: testPrefix, KeyPair: &pair, NoSync: bc.noSync})

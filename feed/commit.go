@@ -141,8 +141,8 @@ func (s *storage) store(ctx context.Context, c *commit, pages []dirtyPage) (bitP
 	return bitPages, s.sync(ctx, c.durable)
 }
 
-// putBlocks copies the blocks: a datastore may keep what it is given, and the caller goes on using
-// its own. Keys and values of a batch share one allocation each.
+// putBlocks copies the blocks, unless the batch does: a datastore may keep what it is given, and the
+// caller goes on using its own. Keys and values of a batch share one allocation each.
 func (s *storage) putBlocks(ctx context.Context, batch datastore.Batch, c *commit) error {
 	if len(c.blocks) == 0 {
 		return nil
@@ -151,7 +151,6 @@ func (s *storage) putBlocks(ctx context.Context, batch datastore.Batch, c *commi
 	for i := range c.blocks {
 		size += len(c.blocks[i].data)
 	}
-	values := make([]byte, 0, size)
 	keySize := len(s.prefix) + 2 + 20
 	keyBytes := make([]byte, 0, keySize*len(c.blocks))
 	for i := range c.blocks {
@@ -159,11 +158,22 @@ func (s *storage) putBlocks(ctx context.Context, batch datastore.Batch, c *commi
 		keyBytes = s.appendBlockKey(keyBytes, generations(c.head.generations).of(index), index)
 	}
 	keys := string(keyBytes)
+	var values []byte
+	copying, copies := batch.(CopyingBatch)
+	if copies {
+		const others, otherBytes = 16, 64 << 10 // pages and records that follow
+		copying.Grow(len(c.blocks)+others, size+len(keys)+otherBytes)
+	} else {
+		values = make([]byte, 0, size)
+	}
 	for i := range c.blocks {
-		start := len(values)
-		values = append(values, c.blocks[i].data...)
+		value := c.blocks[i].data
+		if !copies {
+			values = append(values, value...)
+			value = values[len(values)-len(value) : len(values) : len(values)]
+		}
 		key := datastore.RawKey(keys[i*keySize : (i+1)*keySize])
-		if err := batch.Put(ctx, key, values[start:len(values):len(values)]); err != nil {
+		if err := batch.Put(ctx, key, value); err != nil {
 			return err
 		}
 	}

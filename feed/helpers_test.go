@@ -3,6 +3,7 @@ package feed
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -19,6 +20,40 @@ type atomicStore struct{ datastore.Batching }
 
 func (atomicStore) AtomicBatch() bool { return true }
 
+// ableStore has the optional abilities of a datastore that make reading and writing fast.
+type ableStore struct{ *pebbleds.Datastore }
+
+func (ableStore) AtomicBatch() bool { return true }
+
+func (s ableStore) ReadRange(_ context.Context, start, end string, fn func(key, value []byte) error) error {
+	it, err := s.DB.NewIter(&pebble.IterOptions{LowerBound: []byte(start), UpperBound: []byte(end)})
+	if err != nil {
+		return err
+	}
+	for it.First(); it.Valid() && err == nil; it.Next() {
+		err = fn(it.Key(), it.Value())
+	}
+	return errors.Join(err, it.Close())
+}
+
+func (s ableStore) Batch(context.Context) (datastore.Batch, error) {
+	return &ableBatch{s.DB.NewBatch()}, nil
+}
+
+type ableBatch struct{ *pebble.Batch }
+
+func (b *ableBatch) Grow(int, int) {}
+
+func (b *ableBatch) Put(_ context.Context, key datastore.Key, value []byte) error {
+	return b.Set(key.Bytes(), value, nil)
+}
+
+func (b *ableBatch) Delete(_ context.Context, key datastore.Key) error {
+	return b.Batch.Delete(key.Bytes(), nil)
+}
+
+func (b *ableBatch) Commit(context.Context) error { return b.Batch.Commit(pebble.NoSync) }
+
 // stores are the datastores and crash modes that every test of storage runs with.
 var stores = []struct {
 	name string
@@ -30,6 +65,7 @@ var stores = []struct {
 	{"pebble atomic", func(t testing.TB) datastore.Batching {
 		return atomicStore{pebbleStore(t, "", vfs.NewMem())}
 	}},
+	{"pebble able", func(t testing.TB) datastore.Batching { return ableStore{pebbleStore(t, "", vfs.NewMem())} }},
 }
 
 func memoryStore() datastore.Batching { return dssync.MutexWrap(datastore.NewMapDatastore()) }
@@ -42,7 +78,7 @@ func (quiet) Fatalf(format string, args ...any) {
 	panic(fmt.Sprintf(format, args...))
 }
 
-func pebbleStore(t testing.TB, dir string, fs vfs.FS) datastore.Batching {
+func pebbleStore(t testing.TB, dir string, fs vfs.FS) *pebbleds.Datastore {
 	t.Helper()
 	ds, err := pebbleds.NewDatastore(dir, pebbleds.WithPebbleOpts(&pebble.Options{FS: fs, Logger: quiet{}, MemTableSize: 64 << 20}))
 	if err != nil {

@@ -47,7 +47,10 @@ func (f *Feed) Prove(ctx context.Context, reqs []Request) ([]Proved, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prove: %w", err)
 	}
-	read := 0
+	values, err := f.blockValues(ctx, v.generations, proved)
+	if err != nil {
+		return nil, err
+	}
 	for j := range proved {
 		p := &results[asked[j]]
 		p.Proof, p.Err = proved[j].Proof, proved[j].Err
@@ -61,17 +64,18 @@ func (f *Feed) Prove(ctx context.Context, reqs []Request) ([]Proved, error) {
 			p.Proof.Upgrade.Signature = signature
 		}
 		if b := p.Proof.Block; b != nil {
-			if read >= MaxProveBytes {
+			if len(values) == 0 {
 				*p = Proved{Err: ErrDeferred}
 				continue
 			}
-			if b.Value, err = f.readBlock(ctx, v.generations, b.Index); err != nil {
+			if b.Value = values[0]; b.Value == nil {
+				err := f.lost(ctx, b.Index)
 				if !errors.Is(err, ErrNotAvailable) {
 					return nil, err
 				}
 				*p = Proved{Err: err}
 			}
-			read += len(b.Value)
+			values = values[1:]
 		}
 	}
 	if who == nil || who.compat {
@@ -93,23 +97,37 @@ func (f *Feed) Prove(ctx context.Context, reqs []Request) ([]Proved, error) {
 	return results, nil
 }
 
-// readBlock reads a block whose bit is set. If it is not there, its bit is cleared: after a crash of a
-// datastore that is not atomic this is no damage, the block is just missing.
+// blockValues reads the blocks of proofs, in their order, until it has MaxProveBytes; nil for one that is
+// not stored.
+func (f *Feed) blockValues(ctx context.Context, g generations, ps []merkle.Proved) ([][]byte, error) {
+	indexes := make([]uint64, 0, len(ps))
+	for i := range ps {
+		if p := ps[i].Proof; p != nil && p.Block != nil {
+			indexes = append(indexes, p.Block.Index)
+		}
+	}
+	return f.storage.blocks(ctx, g, indexes, MaxProveBytes)
+}
+
+// readBlock reads a block whose bit is set.
 func (f *Feed) readBlock(ctx context.Context, g generations, index uint64) ([]byte, error) {
 	b, err := f.storage.block(ctx, g, index)
-	if err != nil {
-		return nil, err
+	if b == nil && err == nil {
+		err = f.lost(ctx, index)
 	}
-	if b == nil {
-		if f.storage.atomic {
-			return nil, fmt.Errorf("%w: block %d is gone", ErrCorrupt, index)
-		}
-		if err := f.forget(ctx, index); err != nil {
-			return nil, err
-		}
-		return nil, fmt.Errorf("%w: block %d", ErrNotAvailable, index)
+	return b, err
+}
+
+// lost clears the bit of a block that is not there: after a crash of a datastore that is not atomic
+// this is no damage, the block is just missing. The error is ErrNotAvailable, or the machine's.
+func (f *Feed) lost(ctx context.Context, index uint64) error {
+	if f.storage.atomic {
+		return fmt.Errorf("%w: block %d is gone", ErrCorrupt, index)
 	}
-	return b, nil
+	if err := f.forget(ctx, index); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: block %d", ErrNotAvailable, index)
 }
 
 // forget clears the bit of a block that is not stored. It is stored with the next commit.

@@ -3,7 +3,11 @@ package feed
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	datastore "github.com/ipfs/go-datastore"
 )
 
 // A peer may ask for the same large block in every request of a call: what one call reads is bounded,
@@ -55,5 +59,90 @@ func TestProveReadsABoundedAmount(t *testing.T) {
 	}
 	if answered != 64 {
 		t.Errorf("%d requests were answered", answered)
+	}
+}
+
+// Neighbouring blocks are read as a range where the datastore can: with empty blocks, and in any order.
+func TestProveManyBlocks(t *testing.T) {
+	onStores(t, func(t *testing.T, ds datastore.Batching) {
+		w, s := writer(t, ds, 0)
+		appendBlocks(t, s, testBlocks(0, 20)...)
+		appendBlocks(t, s, []byte("twenty"), nil, []byte{})
+		appendBlocks(t, s, testBlocks(23, 40)...)
+		values := slices.Concat(testBlocks(0, 20), [][]byte{[]byte("twenty"), {}, {}}, testBlocks(23, 40))
+		for _, indexes := range [][]uint64{
+			upTo(40), {7}, {3, 4}, {18, 19, 20, 21, 22, 23}, {39, 38, 37, 36}, {1, 2, 3, 4, 5, 9, 10, 11, 12, 13, 5},
+		} {
+			reqs := make([]Request, len(indexes))
+			for i, index := range indexes {
+				reqs[i] = Request{Fork: w.Info().Fork, Block: &BlockRequest{Index: index}}
+			}
+			proved, err := w.Prove(t.Context(), reqs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, index := range indexes {
+				if p := proved[i]; p.Err != nil || p.Proof.Block.Value == nil || !bytes.Equal(p.Proof.Block.Value, values[index]) {
+					t.Errorf("blocks %d: block %d: got %+v, want %q", indexes, index, p, values[index])
+				}
+			}
+		}
+	})
+}
+
+func upTo(n uint64) (indexes []uint64) {
+	for i := range n {
+		indexes = append(indexes, i)
+	}
+	return indexes
+}
+
+// A record that is gone from the middle of a range is damage in a store whose batches are atomic.
+func TestProveFindsALostBlock(t *testing.T) {
+	for _, gone := range []uint64{0, 5, 9} {
+		ds := ableStore{pebbleStore(t, "", vfs.NewMem())}
+		pair := KeyPairFromSeed([32]byte{7})
+		w, err := Create(t.Context(), ds, Options{Prefix: testPrefix, KeyPair: &pair})
+		if err != nil {
+			t.Fatal(err)
+		}
+		appendBlocks(t, session(t, w), testBlocks(0, 10)...)
+		if err := ds.Delete(t.Context(), w.storage.blockKey(0, gone)); err != nil {
+			t.Fatal(err)
+		}
+		var reqs []Request
+		for i := range uint64(10) {
+			reqs = append(reqs, Request{Block: &BlockRequest{Index: i}})
+		}
+		if _, err := w.Prove(t.Context(), reqs); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("block %d is gone: %v, want ErrCorrupt", gone, err)
+		}
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What the range has past the bound is not read.
+func TestProveReadsABoundedRange(t *testing.T) {
+	const size, n = 128 << 10, 64
+	w, s := writer(t, ableStore{pebbleStore(t, "", vfs.NewMem())}, 0)
+	var reqs []Request
+	for i := range byte(n) {
+		appendBlocks(t, s, bytes.Repeat([]byte{i}, size))
+		reqs = append(reqs, Request{Block: &BlockRequest{Index: uint64(i)}})
+	}
+	proved, err := w.Prove(t.Context(), reqs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range proved {
+		var want error
+		if i >= MaxProveBytes/size {
+			want = ErrDeferred
+		}
+		if !errors.Is(p.Err, want) {
+			t.Errorf("block %d: %v, want %v", i, p.Err, want)
+		}
 	}
 }

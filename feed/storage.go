@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,17 @@ type (
 	RangeDeleter interface {
 		DeleteRange(ctx context.Context, start, end string) error
 	}
+	// RangeReader calls fn with the records of [start, end) in the order of their keys, which are
+	// valid during the call only, faster than one Get for each. An error of fn ends it.
+	RangeReader interface {
+		ReadRange(ctx context.Context, start, end string, fn func(key, value []byte) error) error
+	}
+	// CopyingBatch is a batch that copies what it is given. Grow announces puts, of so many bytes of
+	// keys and values in all.
+	CopyingBatch interface {
+		datastore.Batch
+		Grow(puts, bytes int)
+	}
 	// Compacter gives back the space of deleted keys in [start, end).
 	Compacter interface {
 		Compact(ctx context.Context, start, end string) error
@@ -58,6 +70,7 @@ type (
 type storage struct {
 	// set once
 	ds     datastore.Batching
+	ranges RangeReader // nil: ds is none
 	prefix string
 	atomic bool // the first mode of the crash rule
 	noSync bool
@@ -75,6 +88,7 @@ func newStorage(ds datastore.Batching, opts *Options) *storage {
 	if a, ok := ds.(AtomicBatcher); ok {
 		s.atomic = a.AtomicBatch()
 	}
+	s.ranges, _ = ds.(RangeReader)
 	s.pages.limit = opts.CacheNodePages
 	return s
 }
@@ -149,6 +163,80 @@ func (g generations) ofPage(id pageID) uint32 {
 // block reads a block; nil if it is not stored.
 func (s *storage) block(ctx context.Context, g generations, index uint64) ([]byte, error) {
 	return s.get(ctx, s.blockKey(g.of(index), index))
+}
+
+// minRun is the number of neighbouring blocks from which on reading them as a range is cheaper: to
+// begin one costs as much as two or three Gets.
+const minRun = 4
+
+// blocks reads blocks in their order until it has maxBytes of them, nil for those that are not stored.
+// Neighbours in the list that are neighbours in the feed are read as one range.
+func (s *storage) blocks(ctx context.Context, g generations, indexes []uint64, maxBytes int) (values [][]byte, err error) {
+	values = make([][]byte, 0, len(indexes))
+	for size := 0; len(indexes) > 0 && size < maxBytes; {
+		start, n := len(values), 1
+		if s.ranges != nil {
+			n = run(g, indexes)
+		}
+		if n >= minRun {
+			values, err = s.blockRun(ctx, g.of(indexes[0]), indexes[0], n, maxBytes-size, values)
+		} else {
+			var b []byte
+			b, err = s.block(ctx, g, indexes[0])
+			values = append(values, b)
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range values[start:] {
+			size += len(b)
+		}
+		indexes = indexes[len(values)-start:]
+	}
+	return values, nil
+}
+
+// run counts the neighbours of one generation at the beginning of a list.
+func run(g generations, indexes []uint64) int {
+	n := 1
+	for n < len(indexes) && indexes[n] == indexes[0]+uint64(n) && g.of(indexes[n]) == g.of(indexes[0]) {
+		n++
+	}
+	return n
+}
+
+// errEnough ends the reading of a range.
+var errEnough = errors.New("enough")
+
+// blockRun appends n blocks of one generation, from start on, or fewer if they have maxBytes.
+func (s *storage) blockRun(ctx context.Context, g uint32, start uint64, n, maxBytes int, dst [][]byte) ([][]byte, error) {
+	first := string(s.appendBlockKey(make([]byte, 0, 64), g, start))
+	end := string(s.appendBlockKey(make([]byte, 0, 64), g, start+uint64(n)))
+	next, wanted, size := start, []byte(first), 0
+	err := s.ranges.ReadRange(ctx, first, end, func(key, value []byte) error {
+		for ; !bytes.Equal(key, wanted) && next < start+uint64(n); next++ {
+			dst = append(dst, nil) // not stored
+			wanted = s.appendBlockKey(wanted[:0], g, next+1)
+		}
+		if next == start+uint64(n) {
+			return errEnough
+		}
+		next++
+		wanted = s.appendBlockKey(wanted[:0], g, next)
+		dst = append(dst, append(make([]byte, 0, len(value)), value...)) // not nil if it is empty
+		if size += len(value); size >= maxBytes {
+			return errEnough
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errEnough):
+	case err != nil:
+		return nil, fmt.Errorf("feed: read %s: %w", first, err)
+	default:
+		dst = append(dst, make([][]byte, start+uint64(n)-next)...)
+	}
+	return dst, nil
 }
 
 // loadPage returns a node page without the nodes beyond the stored head, from the cache or the

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -198,6 +199,9 @@ func TestDatastore(t *testing.T) {
 	if err := ds.Sync(ctx, datastore.NewKey("/")); err != nil {
 		t.Fatal(err)
 	}
+	if got, want := readRange(t, d, "/a/1", "/b/1"), []string{"/a/1=/a/1", "/a/2=/a/2"}; !slices.Equal(got, want) {
+		t.Errorf("ReadRange: %v, want %v", got, want)
+	}
 	if err := d.Datastore().DeleteRange(ctx, "/a/1", "/a/2"); err != nil {
 		t.Fatal(err)
 	}
@@ -222,6 +226,62 @@ func TestDatastore(t *testing.T) {
 	free, err := d.FreeSpace()
 	if err != nil || free == 0 {
 		t.Errorf("FreeSpace: %d, %v", free, err)
+	}
+}
+
+// readRange returns what ReadRange calls its function with.
+func readRange(t *testing.T, d *Disk, start, end string) (records []string) {
+	t.Helper()
+	err := d.Datastore().ReadRange(t.Context(), start, end, func(key, value []byte) error {
+		records = append(records, string(key)+"="+string(value))
+		return nil
+	})
+	if err != nil {
+		t.Errorf("ReadRange: %v", err)
+	}
+	return records
+}
+
+func TestReadRangeEndsWithTheFirstError(t *testing.T) {
+	d := mustOpen(t, t.TempDir(), small())
+	for _, k := range []string{"/a", "/b"} {
+		if err := d.Datastore().Put(t.Context(), datastore.NewKey(k), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	enough, calls := errors.New("enough"), 0
+	err := d.Datastore().ReadRange(t.Context(), "/", "/z", func(key, value []byte) error {
+		calls++
+		return enough
+	})
+	if !errors.Is(err, enough) || calls != 1 {
+		t.Errorf("ReadRange: %v after %d calls, want %v after one", err, calls, enough)
+	}
+}
+
+func TestBatchCopiesWhatItIsGiven(t *testing.T) {
+	ctx := t.Context()
+	d := mustOpen(t, t.TempDir(), small())
+	b, err := d.Datastore().Batch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.(feed.CopyingBatch).Grow(1, 2) // less than follows
+	want := bytes.Repeat([]byte("v"), 5000)
+	value := bytes.Clone(want)
+	for i := range 3 {
+		if err := b.Put(ctx, datastore.NewKey(fmt.Sprint("/", i)), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clear(value)
+	if err := b.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if got, err := d.Datastore().Get(ctx, datastore.NewKey(fmt.Sprint("/", i))); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("value %d: %d bytes, %v, not what was put", i, len(got), err)
+		}
 	}
 }
 
