@@ -52,7 +52,8 @@
 //
 // A higher fork of a remote is remembered and nothing is asked of it; following it, and finding out
 // conflicting heads, belong to another part. No block is asked of two peers at once: a slow peer
-// keeps what it was asked until it stalls, and loses only what still waited for a slot.
+// keeps what it was asked until it stalls, or a block has waited for long that another could bring; and
+// loses at once only what still waited for a slot.
 //
 // # Bounds
 //

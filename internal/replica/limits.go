@@ -57,6 +57,11 @@ const (
 	// they are cancelled and asked of others. The wire has no timeout of its own.
 	StallTimeout = 30 * time.Second
 
+	// hoardTimeout is how long one block may be asked of a peer, however busily it answers others,
+	// before it counts as silent, if another peer could bring the block. A full window of 4 MiB takes
+	// that long at 70 kB/s.
+	hoardTimeout = 2 * StallTimeout
+
 	// upgradeStallTimeout is the same for an upgrade while another peer could answer it: only one
 	// upgrade is in flight per feed, so a silent peer would hold up all of them.
 	upgradeStallTimeout = 5 * time.Second

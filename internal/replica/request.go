@@ -295,11 +295,27 @@ func (m *Machine) tickAsking(p *peer) {
 	m.tickStall(p)
 }
 
+// hoards reports whether p holds a block for long that another peer could bring: one that answers a
+// request now and then is never silent, and could hold up a download for hours.
+func (m *Machine) hoards(p *peer) bool {
+	for _, r := range p.requests {
+		if r == nil || r.state != stateSent || !r.hasBlock || m.now.Sub(r.sentAt) < hoardTimeout {
+			continue
+		}
+		for _, q := range m.order {
+			if q != p && m.usable(q) && q.known.has(r.block) && !q.refuses(r.block) && r.block < m.askLimit(q) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (m *Machine) tickStall(p *peer) {
 	if p.sent == 0 {
 		return
 	}
-	if due := p.progress.Add(StallTimeout); m.now.Before(due) {
+	if due := p.progress.Add(StallTimeout); m.now.Before(due) && !m.hoards(p) {
 		m.wakeAt(due)
 	} else {
 		m.stats.Stalls++
