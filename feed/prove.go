@@ -19,7 +19,8 @@ type Place = merkle.Place
 //
 // If what is asked for is not available but the manifest is, and is asked for too, the answer is a
 // proof with nothing but the manifest and the feed's own fork. Once MaxProveBytes of blocks have been
-// read, requests for further ones fail with ErrDeferred. The error is the machine's.
+// read, requests for further ones fail with ErrDeferred. A block that the storage has lost fails its
+// own requests. The error is the machine's.
 func (f *Feed) Prove(ctx context.Context, reqs []Request) ([]Proved, error) {
 	_, leave, ok := f.ops.Enter()
 	defer leave()
@@ -70,7 +71,7 @@ func (f *Feed) Prove(ctx context.Context, reqs []Request) ([]Proved, error) {
 			}
 			if b.Value = values[0]; b.Value == nil {
 				err := f.lost(ctx, b.Index)
-				if !errors.Is(err, ErrNotAvailable) {
+				if !errors.Is(err, ErrNotAvailable) && !errors.Is(err, ErrCorrupt) {
 					return nil, err
 				}
 				*p = Proved{Err: err}
@@ -83,7 +84,7 @@ func (f *Feed) Prove(ctx context.Context, reqs []Request) ([]Proved, error) {
 	}
 	var manifest []byte
 	for i := range results {
-		if err := results[i].Err; !reqs[i].Manifest || errors.Is(err, ErrInvalidRequest) || errors.Is(err, ErrDeferred) {
+		if !reqs[i].Manifest || final(results[i].Err) {
 			continue
 		}
 		if manifest == nil {
@@ -95,6 +96,11 @@ func (f *Feed) Prove(ctx context.Context, reqs []Request) ([]Proved, error) {
 		results[i].Proof.Manifest = manifest
 	}
 	return results, nil
+}
+
+// final reports whether a request failed in a way that a manifest does not make good.
+func final(err error) bool {
+	return errors.Is(err, ErrInvalidRequest) || errors.Is(err, ErrDeferred) || errors.Is(err, ErrCorrupt)
 }
 
 // blockValues reads the blocks of proofs, in their order, until it has MaxProveBytes; nil for one that is

@@ -47,7 +47,8 @@ type Applied struct {
 }
 
 // Proved is the outcome of one request of Feed.Prove: a proof, or the reason why there is none.
-// Err wraps ErrNotAvailable (block or node not stored), ErrStaleFork, ErrInvalidRequest or ErrDeferred.
+// Err wraps ErrNotAvailable (block or node not stored), ErrStaleFork, ErrInvalidRequest, ErrDeferred, or
+// ErrCorrupt (the block was stored and is gone).
 type Proved struct {
 	Proof *Proof
 	Err   error

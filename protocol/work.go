@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -162,6 +163,9 @@ func (w *workers) proveLoop(ctx context.Context) {
 					continue
 				}
 				ev = replica.Proved{Token: j.Token, Proof: results[i].Proof, Fault: proveFault(results[i].Err)}
+				if ev.Fault == replica.FaultFailed {
+					err = cmp.Or(err, results[i].Err)
+				}
 			}
 			items = append(items, item{kind: machineEvent, ev: ev})
 		}
