@@ -188,8 +188,14 @@ func (m *Machine) onApplied(e Applied) {
 		if r.nodes < r.planned {
 			// An earlier answer did not come first, or not at all.
 			p.disorder++
+		} else if (r.hasBlock || r.hasHash) && r.upgrade.Length == 0 && r.fork == m.info.Fork {
+			// It was planned to end at a node that is stored, and none goes away on one fork.
+			p.nowhere++
 		}
 		m.requeue(r)
+		if p.nowhere > maxNowhere && !p.gone {
+			m.drop(p, "answers that lead nowhere", e.Err)
+		}
 	case FaultInvalid:
 		m.stats.InvalidProofs++
 		m.requeue(r)

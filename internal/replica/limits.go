@@ -71,6 +71,10 @@ const (
 	// are cancelled under way.
 	maxDisorder = 16
 
+	// maxNowhere is how many answers may end at a node that is not stored although the request was planned
+	// to end at one that is. They are not proved wrong, and asking again must not go on for ever.
+	maxNowhere = 64
+
 	// minWindow is the smallest window, whatever the size of blocks; a block has up to 15 MiB.
 	minWindow = 4
 

@@ -80,6 +80,7 @@ type peer struct {
 	upgradeAt   time.Time
 	noManifest  bool // until the next sync
 	upgradeFail int
+	nowhere     int // answers that ended at a node which we do not hold, and should not have
 	disorder    int // shortened requests that came to nothing
 	meanSize    int // of its blocks, in bytes; 0: none came
 
