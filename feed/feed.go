@@ -408,7 +408,7 @@ func (f *Feed) checkSpace(n uint64) error {
 		return fmt.Errorf("feed: free space: %w", err)
 	}
 	if free <= n { // nothing is free when the reserve is touched
-		return fmt.Errorf("%w: %d bytes are free, more than %d needed", ErrNoSpace, free, n)
+		return fmt.Errorf("%w: %d bytes are free beside the reserve", ErrNoSpace, free)
 	}
 	return nil
 }
