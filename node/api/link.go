@@ -70,7 +70,7 @@ func ParseLink(s string) (Link, error) {
 	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return Link{}, fmt.Errorf("%w: link parameters: %v", feed.ErrMalformedKey, err)
+		return Link{}, fmt.Errorf("%w: the link's parameters: %v", feed.ErrMalformedKey, err)
 	}
 	l := Link{Key: key, Name: values.Get("name"), Peers: values["peer"]}
 	if values.Has("length") {

@@ -11,6 +11,7 @@ type meter struct {
 
 	done   uint64    // at the last progress
 	since  time.Time // of the last progress
+	early  bool      // the early notice is given since then
 	reason string    // of the last notice
 	told   time.Time // time of the last notice
 }
@@ -53,13 +54,18 @@ func (m *meter) measure() (bytes uint64, rate float64, peers int) {
 func (m *meter) waiting(done uint64) (Event, bool) {
 	now := time.Now()
 	if done != m.done {
-		m.done, m.since, m.reason = done, now, ""
+		m.done, m.since, m.reason, m.early = done, now, "", false
 		return Event{}, false
 	}
-	if now.Sub(m.since) < waitingAfter {
+	quiet := now.Sub(m.since)
+	if quiet < waitingEarly || quiet < waitingAfter && m.early {
 		return Event{}, false
 	}
 	reason, message := m.reach.missing()
+	if quiet < waitingAfter {
+		m.early = true
+		return Event{Event: "waiting", Reason: reason, Message: message, Early: true}, true
+	}
 	if reason == m.reason && now.Sub(m.told) < waitingInterval {
 		return Event{}, false
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"syscall"
 
 	"github.com/p2pcore/p2pcore/feed"
@@ -89,10 +90,12 @@ func ProblemOf(err error) *Problem {
 	if errors.As(err, &p) {
 		return p
 	}
-	code := CodeError
+	code, text := CodeError, packagePrefix.ReplaceAllString(err.Error(), "$1")
 	switch {
-	case errors.Is(err, feed.ErrNoSpace), errors.Is(err, syscall.ENOSPC):
-		return Errorf(CodeDiskFull, "%v; free some space on the store's disk and try again", err)
+	case errors.Is(err, feed.ErrNoSpace):
+		return Errorf(CodeDiskFull, "%s; free some space on the store's disk and try again", text)
+	case errors.Is(err, syscall.ENOSPC):
+		return Errorf(CodeDiskFull, "%s; free some space there and try again", text)
 	case errors.Is(err, feed.ErrMalformedKey):
 		code = CodeUnknownKey
 	case errors.Is(err, feed.ErrNotWritable):
@@ -105,8 +108,11 @@ func ProblemOf(err error) *Problem {
 	case errors.Is(err, context.Canceled):
 		code = CodeInterrupted
 	}
-	return Errorf(code, "%v", err)
+	return Errorf(code, "%s", text)
 }
+
+// packagePrefix is where an error says which Go package it comes from. That is nothing to its reader.
+var packagePrefix = regexp.MustCompile(`(^|: )(?:api|corestore|dht|disk|feed|node|protocol): `)
 
 func writeProblem(w http.ResponseWriter, p *Problem) {
 	w.Header().Set("Content-Type", "application/problem+json")

@@ -147,6 +147,9 @@ func (r *reach) missing() (reason, message string) {
 		for _, p := range peers {
 			longest = max(longest, p.RemoteLength)
 		}
+		if have := r.session.Info().Length; longest <= have {
+			return "no-data", fmt.Sprintf("%d peer(s) share this feed, and none has more than its first %d blocks", len(peers), have)
+		}
 		return "no-data", fmt.Sprintf("%d peer(s) share this feed (longest has %d blocks), but none sends what is missing", len(peers), longest)
 	}
 	if wait := r.s.cfg.Waiting; wait != nil {

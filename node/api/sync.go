@@ -19,8 +19,9 @@ import (
 
 const (
 	progressInterval = 200 * time.Millisecond
-	waitingAfter     = 2 * time.Second  // without progress
-	waitingInterval  = 10 * time.Second // between two notices of the same reason
+	waitingEarly     = 500 * time.Millisecond // without progress: the reason of a timeout has to be known
+	waitingAfter     = 2 * time.Second        // without progress: somebody may wonder
+	waitingInterval  = 10 * time.Second       // between two notices of the same reason
 	rateWindow       = 2 * time.Second
 	// endless is past the end of every feed: block indexes have 53 bits.
 	endless = 1<<53 - 1

@@ -71,7 +71,7 @@ type Identity struct {
 //
 //	progress  Done, Total, Bytes, Peers, Rate
 //	head      Length, ByteLength, Exact: the length that is being fetched
-//	waiting   Reason, Message: nothing comes, and why
+//	waiting   Reason, Message: nothing comes, and why; Early when that is no news yet, a moment after the last block
 //	ready     Shared: the feed is served and announced
 //	complete  Peer has all blocks
 //	done      Length, ByteLength, Fetched, Local: all is here
@@ -91,6 +91,7 @@ type Event struct {
 	Local      uint64   `json:"local,omitempty"`
 	Reason     string   `json:"reason,omitempty"`
 	Message    string   `json:"message,omitempty"`
+	Early      bool     `json:"early,omitempty"`
 	Peer       string   `json:"peer,omitempty"`
 	Shared     *Shared  `json:"shared,omitempty"`
 	Problem    *Problem `json:"problem,omitempty"`
