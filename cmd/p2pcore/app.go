@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
@@ -79,10 +81,13 @@ func (a *app) execute(args []string) (code api.Code) {
 // problem makes the error of a command what its user is told.
 func (a *app) problem(err error) *api.Problem {
 	if !a.running {
-		return api.Errorf(api.CodeUsage, "%v; see p2pcore help", err)
+		return api.Errorf(api.CodeUsage, "%s; see p2pcore help", parsing.ReplaceAllString(err.Error(), ""))
 	}
 	return api.ProblemOf(err)
 }
+
+// parsing is how Go's number parser introduces its errors.
+var parsing = regexp.MustCompile(`strconv\.\w+: parsing "[^"]*": `)
 
 // isTerminal tells whether a stream is a terminal.
 func isTerminal(stream any) bool {
@@ -121,6 +126,11 @@ func (a *app) clientOptions(cmd *cobra.Command, readOnly bool) client.Options {
 // fatal ends the process when the embedded store cannot go on.
 func (a *app) fatal(err error) {
 	p := api.ProblemOf(fmt.Errorf("the store %s failed: %w", a.flags.store, err))
+	if before, _, found := strings.Cut(p.Detail, "; bounds: "); found || strings.Contains(p.Detail, "on-disk corruption") {
+		// What the database says of it goes on for a page.
+		before, _, _ = strings.Cut(before, " (1) ")
+		p = api.Errorf(api.CodeVerification, "%s; the file is damaged: put a copy of the store in its place, or move the store away and fetch its feeds again", before)
+	}
 	a.out.Fail(p)
 	os.Exit(int(p.Code))
 }

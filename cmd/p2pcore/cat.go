@@ -127,7 +127,9 @@ func (c *catting) event(body []byte, wait *patience) (done bool, err error) {
 		return false, e.Problem
 	case "waiting":
 		wait.waiting(e.Reason, e.Message)
-		c.app.out.Waiting(e.Reason, e.Message)
+		if !e.Early {
+			c.app.out.Waiting(e.Reason, e.Message)
+		}
 	}
 	return false, nil
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -74,6 +75,7 @@ type getting struct {
 	client  *client.Client
 	link    api.Link
 	file    string // "-" is stdout
+	special bool   // file is no regular file
 	started time.Time
 	done    api.Event
 }
@@ -150,6 +152,10 @@ func (g *getting) chooseFile() error {
 	default:
 		g.file = name
 	}
+	if info, err := os.Stat(g.file); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		g.special = true // a device or a pipe is written to, never replaced
+		return nil
+	}
 	if _, err := os.Lstat(g.file); err == nil && !g.force {
 		return existsError(g.file)
 	}
@@ -173,7 +179,7 @@ func resultName(l api.Link) (string, error) {
 		name = name[i+1:]
 	}
 	if err := checkFileName(name); err != nil {
-		return "", api.Errorf(api.CodeError, "the link's name %q is refused: %v; choose one with -o FILE", l.Name, err)
+		return "", api.Errorf(api.CodeError, "the link's name %q is refused: %v; choose one with -o FILE", shorten(l.Name), err)
 	}
 	return name, nil
 }
@@ -208,7 +214,9 @@ func (g *getting) fetch(ctx context.Context) error {
 			}
 		case "waiting":
 			wait.waiting(e.Reason, e.Message)
-			out.Waiting(e.Reason, e.Message)
+			if !e.Early {
+				out.Waiting(e.Reason, e.Message)
+			}
 		case "done":
 			g.done = e
 			return true, nil
@@ -223,23 +231,42 @@ func (g *getting) write(ctx context.Context) (uint64, error) {
 	if g.file == "-" {
 		return g.copy(ctx, g.app.stdout)
 	}
-	part := g.file + "." + g.link.Key.String()[:keyDigits] + ".part"
-	f, err := os.Create(part)
+	if g.special {
+		f, err := os.OpenFile(g.file, os.O_WRONLY, 0)
+		if err != nil {
+			return 0, writeError(g.file, err)
+		}
+		n, err := g.copy(ctx, f)
+		return n, errors.Join(err, f.Close())
+	}
+	part := partName(g.file, g.link.Key)
+	f, err := openPart(part)
 	if err != nil {
-		return 0, api.Errorf(api.CodeError, "cannot write %s: %v", part, err)
+		return 0, err
 	}
 	n, err := g.copy(ctx, f)
 	if err == nil {
 		err = f.Sync()
 	}
-	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = g.publish(part)
 	}
 	if err != nil {
 		os.Remove(part)
 	}
-	return n, err
+	return n, errors.Join(err, f.Close()) // what it holds is on the disk
+}
+
+// writeError says what could not be written, without the system call.
+func writeError(path string, err error) error {
+	var pathErr *os.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return api.Errorf(api.CodeDiskFull, "cannot write %s: %v; free some space there and run the command again, what is fetched stays in the store", path, err)
+	}
+	return api.Errorf(api.CodeError, "cannot write %s: %v", path, err)
 }
 
 // publish gives the complete file its name.
@@ -286,7 +313,7 @@ func (g *getting) copy(ctx context.Context, w io.Writer) (written uint64, err er
 		case err == nil:
 			return written, nil
 		case sink.err != nil:
-			return written, fmt.Errorf("write the file: %w", sink.err)
+			return written, writeError(g.file, sink.err)
 		case ctx.Err() != nil:
 			return written, context.Cause(ctx)
 		case !g.client.Lost(ctx, err):

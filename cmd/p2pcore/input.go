@@ -20,8 +20,8 @@ import (
 const (
 	defaultChunkBytes = 64 << 10
 	// pieceBytes is what goes into one request at most. Blocks are never cut by the end of a piece, so
-	// one block may make a piece longer.
-	pieceBytes = 32 << 20
+	// one block may make a piece longer. The server appends as much at a time.
+	pieceBytes = 8 << 20
 	// readBytes is one read of the input. Pieces are made of all reads that are there when the last piece is done:
 	// slow input is stored as it comes, fast input in large batches.
 	readBytes = 256 << 10
@@ -154,6 +154,7 @@ type importer struct {
 
 	result   api.Appended // of the last piece; Start is of the first
 	started  bool
+	lines    uint64 // of this input that are appended
 	imported uint64 // bytes, of all inputs
 	total    uint64 // bytes, 0 if not known
 }
@@ -163,6 +164,7 @@ func (i *importer) add(ctx context.Context, in *input) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	parts := i.app.read(ctx, in)
+	i.lines = 0
 	var piece []byte
 	for last := false; !last; {
 		p, err := nextPart(ctx, parts)
@@ -184,12 +186,12 @@ func (i *importer) add(ctx context.Context, in *input) error {
 		n := len(piece)
 		if !last {
 			n = i.split.complete(piece)
-			if n == 0 && len(piece) > feed.MaxBlockBytes {
-				return api.Errorf(api.CodeError, "%s has a block of more than %d bytes; split it with --chunk", in.name, feed.MaxBlockBytes)
-			}
-			if n == 0 {
+			if n == 0 && len(piece) <= feed.MaxBlockBytes {
 				continue
 			}
+		}
+		if err := i.checkSizes(in, piece, n); err != nil {
+			return err
 		}
 		if n == 0 && i.started && !i.split.whole {
 			continue
@@ -199,6 +201,31 @@ func (i *importer) add(ctx context.Context, in *input) error {
 		}
 		piece = append(piece[:0], piece[n:]...)
 	}
+	return nil
+}
+
+// checkSizes refuses a piece with a block that is too large, with the place of it. n bytes of the piece are whole blocks.
+func (i *importer) checkSizes(in *input, piece []byte, n int) error {
+	if !i.split.lines {
+		if i.split.whole && len(piece) > feed.MaxBlockBytes {
+			return api.Errorf(api.CodeError, "%s has more than the %d bytes of a block; split it with --chunk", in.name, feed.MaxBlockBytes)
+		}
+		return nil
+	}
+	lines := i.lines
+	for rest := piece; len(rest) > 0; {
+		end := bytes.IndexByte(rest, '\n') + 1
+		if end == 0 {
+			end = len(rest)
+		}
+		lines++
+		if end > feed.MaxBlockBytes {
+			return api.Errorf(api.CodeError, "line %d of %s has more than the %d bytes of a block; shorten it, or split by --chunk (the first %d lines are appended)",
+				lines, in.name, feed.MaxBlockBytes, i.lines)
+		}
+		rest = rest[end:]
+	}
+	i.lines += uint64(bytes.Count(piece[:n], []byte{'\n'}))
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -45,6 +46,10 @@ the feed until Ctrl-C. p2pcore get LINK fetches it.`,
 				}
 			} else if path != "-" {
 				name = filepath.Base(path)
+				if err := checkFileName(name); err != nil {
+					a.out.Note("the link will not carry a name, since get would refuse it: %v; --name gives one", err)
+					name = ""
+				}
 			}
 			s := &sharing{app: a, name: name, explicit: explicit, once: once}
 			return s.run(cmd, path, splitting{chunk: size})
@@ -150,9 +155,9 @@ func checkFileName(name string) error {
 	case name == "":
 		return errors.New("the file's name is empty")
 	case strings.ContainsAny(name, `/\`):
-		return errors.New("the file's name has a slash: " + name)
+		return fmt.Errorf("the file's name has a slash: %q", name)
 	case name[0] == '.':
-		return errors.New("the file's name begins with a dot: " + name)
+		return fmt.Errorf("the file's name begins with a dot: %q", name)
 	case len(name) > 255:
 		return errors.New("the file's name is longer than 255 bytes")
 	case strings.ContainsFunc(name, unicode.IsControl):

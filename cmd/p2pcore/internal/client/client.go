@@ -233,7 +233,10 @@ func (c *Client) acquire(ctx context.Context) (http.RoundTripper, error) {
 			return c.conn, nil
 		}
 		var locked *disk.LockedError
-		if !errors.As(err, &locked) {
+		switch {
+		case errors.Is(err, disk.ErrForeign), errors.Is(err, os.ErrPermission):
+			return nil, fmt.Errorf("%w; choose another directory with --store", err)
+		case !errors.As(err, &locked):
 			return nil, err
 		}
 		if locked.Socket != "" {
