@@ -365,11 +365,11 @@ func (r *Replicator) Close() error {
 	r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
 	defer cancel()
-	var finished sync.WaitGroup
+	finishing := lifecycle.NewGroup()
 	for _, c := range conns {
-		finished.Go(func() { c.Finish(ctx) })
+		finishing.Go(func(context.Context) { c.Finish(ctx) }) // which ends with ctx, not with the group
 	}
-	finished.Wait()
+	finishing.Close()
 	r.group.Close()
 	r.mu.Lock()
 	entries := r.entries
