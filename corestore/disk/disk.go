@@ -144,6 +144,8 @@ func (d *Disk) openDatabase(opts Options, readOnly bool) error {
 		Logger:             logger,
 		MemTableSize:       opts.MemTableBytes,
 		ReadOnly:           readOnly,
+		// The log of a full memtable is synced before writing goes on: let there be little left to do.
+		WALBytesPerSync: 1 << 20,
 	}
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
