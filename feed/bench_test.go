@@ -2,6 +2,8 @@ package feed
 
 import (
 	"fmt"
+	"runtime"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -40,6 +42,39 @@ func BenchmarkAppend(b *testing.B) {
 				appendBlocks(b, s, blocks...)
 			}
 			b.ReportMetric(float64(b.N*bc.batch)/b.Elapsed().Seconds(), "blocks/s")
+		})
+	}
+}
+
+// BenchmarkAppendConcurrently appends blocks of 1 KiB one by one to many feeds of one store at once, durably:
+// the calls share syncs of the disk.
+func BenchmarkAppendConcurrently(b *testing.B) {
+	for _, n := range []int{1, 16} {
+		b.Run(fmt.Sprintf("%dfeeds", n), func(b *testing.B) {
+			ds := diskStore(b)
+			sessions := make([]*Session, n)
+			for i := range sessions {
+				pair := KeyPairFromSeed([32]byte{byte(i)})
+				f, err := Create(b.Context(), ds, Options{Prefix: fmt.Sprintf("/%08x", i), KeyPair: &pair})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer f.Close()
+				sessions[i] = session(b, f)
+			}
+			var next atomic.Int64
+			b.SetBytes(1024)
+			b.ReportAllocs()
+			b.SetParallelism((n + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
+			b.RunParallel(func(pb *testing.PB) {
+				s := sessions[int(next.Add(1))%n]
+				block := make([]byte, 1024)
+				for pb.Next() {
+					block[0]++
+					appendBlocks(b, s, block)
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "blocks/s")
 		})
 	}
 }

@@ -161,8 +161,8 @@ func (s *storage) putBlocks(ctx context.Context, batch datastore.Batch, c *commi
 	var values []byte
 	copying, copies := batch.(CopyingBatch)
 	if copies {
-		const others, otherBytes = 16, 64 << 10 // pages and records that follow
-		copying.Grow(len(c.blocks)+others, size+len(keys)+otherBytes)
+		const records, recordBytes, nodeBytes = 16, 4 << 10, 48 // what follows the blocks, roughly
+		copying.Grow(len(c.blocks)+records, size+len(keys)+recordBytes+nodeBytes*len(c.nodes))
 	} else {
 		values = make([]byte, 0, size)
 	}

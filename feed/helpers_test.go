@@ -37,12 +37,15 @@ func (s ableStore) ReadRange(_ context.Context, start, end string, fn func(key, 
 }
 
 func (s ableStore) Batch(context.Context) (datastore.Batch, error) {
-	return &ableBatch{s.DB.NewBatch()}, nil
+	return &ableBatch{s.DB.NewBatch(), s.DB}, nil
 }
 
-type ableBatch struct{ *pebble.Batch }
+type ableBatch struct {
+	*pebble.Batch
+	db *pebble.DB
+}
 
-func (b *ableBatch) Grow(int, int) {}
+func (b *ableBatch) Grow(puts, bytes int) { b.Batch = b.db.NewBatchWithSize(16*puts + bytes) }
 
 func (b *ableBatch) Put(_ context.Context, key datastore.Key, value []byte) error {
 	return b.Set(key.Bytes(), value, nil)
@@ -52,7 +55,9 @@ func (b *ableBatch) Delete(_ context.Context, key datastore.Key) error {
 	return b.Batch.Delete(key.Bytes(), nil)
 }
 
-func (b *ableBatch) Commit(context.Context) error { return b.Batch.Commit(pebble.NoSync) }
+func (b *ableBatch) Commit(context.Context) error {
+	return errors.Join(b.Batch.Commit(pebble.NoSync), b.Close())
+}
 
 // stores are the datastores and crash modes that every test of storage runs with.
 var stores = []struct {
@@ -80,7 +85,9 @@ func (quiet) Fatalf(format string, args ...any) {
 
 func pebbleStore(t testing.TB, dir string, fs vfs.FS) *pebbleds.Datastore {
 	t.Helper()
-	ds, err := pebbleds.NewDatastore(dir, pebbleds.WithPebbleOpts(&pebble.Options{FS: fs, Logger: quiet{}, MemTableSize: 64 << 20}))
+	ds, err := pebbleds.NewDatastore(dir, pebbleds.WithPebbleOpts(&pebble.Options{
+		FS: fs, Logger: quiet{}, MemTableSize: 64 << 20, FormatMajorVersion: pebble.FormatColumnarBlocks,
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}
