@@ -4,6 +4,8 @@
 # make build   bin/p2pcore
 # make lint    vet, formatting and staticcheck (downloads staticcheck)
 # make bench   all benchmarks; BENCH=regexp picks some, BENCHTIME=1s their time
+# make bench-js  appends and replication, JavaScript's and ours in turn, and the
+#              ratios (downloads the JavaScript implementation; needs node)
 # make fuzz    each fuzz target for FUZZTIME
 # make clean   what the others have made
 
@@ -71,6 +73,12 @@ lint:
 bench:
 	units=$$($(UNITS))
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $$units
+
+.PHONY: bench-js
+bench-js:
+	cd integration/js
+	npm ci --no-audit --no-fund --silent
+	GO='$(GO)' node bench.js --go
 
 # go test fuzzes one target of one package at a time.
 .PHONY: fuzz

@@ -1,0 +1,130 @@
+'use strict'
+// What the JavaScript implementation does on this machine, to be held against ours (make bench-js).
+//
+//   node bench.js          measures JavaScript: appends, and replication between two processes over
+//                          loopback TCP, and prints a line for each
+//   node bench.js --go     does the same with BenchmarkAppend and BenchmarkReplicate, after it, and
+//                          prints the ratios
+//
+// JavaScript does not wait for the disk when it appends; ours is measured with and without.
+const { spawn, spawnSync } = require('child_process')
+const crypto = require('crypto')
+const fs = require('fs')
+const net = require('net')
+const os = require('os')
+const path = require('path')
+const Corestore = require('corestore')
+
+const KiB = 1024
+const appends = [
+  { name: 'append 1 KiB, batches of 100', batch: 100, length: 50000, go: ['Append/batch100/durable', 'Append/batch100/NoSync'] },
+  { name: 'append 1 KiB, one by one', batch: 1, length: 10000, go: ['Append/one/durable', 'Append/one/NoSync'] }
+]
+const replications = [
+  { name: 'replicate 1 KiB', size: KiB, length: 50000, go: 'Replicate/TCP/processes/1KiB' },
+  { name: 'replicate 64 KiB', size: 64 * KiB, length: 5000, go: 'Replicate/TCP/processes/64KiB' }
+]
+
+// inStore calls fn with a new store, which is deleted afterwards.
+async function inStore (fn) {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'bench-js-'))
+  const store = new Corestore(dir)
+  try {
+    await store.ready()
+    return await fn(store)
+  } finally {
+    await store.close()
+    fs.rmSync(dir, { recursive: true, force: true })
+  }
+}
+
+// fill appends random blocks and returns the blocks per second.
+async function fill (core, length, size, batch) {
+  const blocks = Array.from({ length: batch }, () => crypto.randomBytes(size))
+  const start = performance.now()
+  for (let i = 0; i < length; i += batch) await core.append(batch === 1 ? blocks[0] : blocks)
+  return length / (performance.now() - start) * 1000
+}
+
+function measureAppend ({ length, batch }) {
+  return inStore(async store => {
+    const core = store.get({ name: 'log' })
+    await core.ready()
+    return fill(core, length, KiB, batch)
+  })
+}
+
+function connect (socket, stream) {
+  socket.setNoDelay(true)
+  socket.on('error', () => {})
+  stream.on('error', () => {})
+  socket.pipe(stream).pipe(socket)
+}
+
+// measureReplication serves a feed to another process, which downloads it and says how fast.
+function measureReplication ({ length, size }) {
+  return inStore(async store => {
+    const core = store.get({ name: 'log' })
+    await core.ready()
+    await fill(core, length, size, Math.max(1, Math.min(100, KiB * KiB / size)))
+    const server = net.createServer(socket => connect(socket, store.replicate(false)))
+    await new Promise(resolve => server.listen(0, '127.0.0.1', resolve))
+    const args = [__filename, '--download', server.address().port, core.key.toString('hex'), core.length]
+    const child = spawn(process.execPath, args.map(String), { stdio: ['ignore', 'pipe', 'inherit'] })
+    let out = ''
+    child.stdout.on('data', data => { out += data })
+    const code = await new Promise(resolve => child.on('close', resolve))
+    server.close()
+    if (code !== 0) throw new Error('the downloading process failed')
+    return Number(out)
+  })
+}
+
+// download is the other process of measureReplication.
+function download (port, key, length) {
+  return inStore(async store => {
+    const core = store.get({ key: Buffer.from(key, 'hex') })
+    await core.ready()
+    const start = performance.now()
+    const socket = net.connect(port, '127.0.0.1')
+    connect(socket, store.replicate(true))
+    while (core.length < length) await core.update({ wait: true })
+    await core.download({ start: 0, end: length }).done()
+    console.log(length / (performance.now() - start) * 1000)
+    socket.destroy()
+  })
+}
+
+// goBench runs one of our benchmarks and returns its blocks per second.
+function goBench (dir, name, time) {
+  const pattern = '^Benchmark' + name.split('/').map(part => part + '$').join('/^')
+  const args = ['test', '-run', '^$', '-bench', pattern, '-benchtime', time, './' + dir]
+  const root = path.join(__dirname, '..', '..')
+  const result = spawnSync(process.env.GO || 'go', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+  const match = /([\d.e+]+) blocks\/s/.exec(result.stdout || '')
+  if (!match) throw new Error('go ' + args.join(' ') + '\n' + result.stdout)
+  return Number(match[1])
+}
+
+function print (name, size, js, go) {
+  const megabytes = (js * size / 1e6).toFixed(1)
+  let line = `${name.padEnd(46)} js ${js.toFixed(0).padStart(8)} blocks/s ${megabytes.padStart(7)} MB/s`
+  if (go) line += `   go ${go.toFixed(0).padStart(8)} blocks/s ${(go * size / 1e6).toFixed(1).padStart(7)} MB/s   × ${(go / js).toFixed(1)}`
+  console.log(line)
+}
+
+async function main () {
+  if (process.argv[2] === '--download') return download(...process.argv.slice(3).map((v, i) => i === 1 ? v : Number(v)))
+  const compare = process.argv[2] === '--go'
+  for (const a of appends) {
+    const js = await measureAppend(a)
+    if (!compare) print(a.name, KiB, js)
+    else for (const name of a.go) print(`${a.name} (${name.split('/').pop()})`, KiB, js, goBench('feed', name, '2s'))
+  }
+  for (const r of replications) {
+    const js = await measureReplication(r)
+    print(r.name, r.size, js, compare ? goBench('node', r.go, r.length + 'x') : 0)
+  }
+}
+
+main().then(() => process.exit(0), err => { console.error(err); process.exit(1) })
