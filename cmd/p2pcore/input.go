@@ -272,7 +272,7 @@ func (i *importer) send(ctx context.Context, piece []byte) error {
 			return i.failed(err)
 		}
 		if info.Length != i.result.Length {
-			return api.Errorf(api.CodeError, "%v while blocks were appended; the feed has %d blocks now", err, info.Length)
+			return api.Errorf(api.CodeError, "%v while blocks were appended; the feed has %d blocks now: append what comes after them", client.ErrLost, info.Length)
 		}
 	}
 	if i.started {
