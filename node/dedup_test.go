@@ -14,14 +14,13 @@ import (
 
 // modelStream is one stream of the network, seen from outside.
 type modelStream struct {
-	opener   int          // node 0 or 1
-	epoch    [2]int       // life of each node that the stream belongs to
-	id       [2]streamID  // name at each end; 0: unknown there
-	over     [2]bool      // that end has ended
-	attached [2]bool      // that end runs it
-	ready    [2]float64   // arrival of the last message at that end: messages of a stream keep their order
-	frame    stamp        // the opener's
-	resetBy  map[int]bool // that end has been told to reset it
+	opener   int         // node 0 or 1
+	epoch    [2]int      // life of each node that the stream belongs to
+	id       [2]streamID // name at each end; 0: unknown there
+	over     [2]bool     // that end has ended
+	attached [2]bool     // that end runs it
+	ready    [2]float64  // arrival of the last message at that end: messages of a stream keep their order
+	frame    stamp       // the opener's
 	broken   bool
 }
 

@@ -42,7 +42,6 @@ type stream struct {
 	// Unix nanoseconds since which a Read or a Write is in progress, 0 if none is.
 	reading, writing atomic.Int64
 	received, sent   atomic.Uint64 // bytes
-	silent           atomic.Bool   // the watch has found the stream overdue
 }
 
 func newStream(rwc io.ReadWriteCloser) *stream {

@@ -18,7 +18,6 @@ import (
 )
 
 const (
-	defaultChunkBytes = 64 << 10
 	// pieceBytes is what goes into one request at most. Blocks are never cut by the end of a piece, so
 	// one block may make a piece longer. The server appends as much at a time.
 	pieceBytes = 8 << 20
