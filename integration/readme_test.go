@@ -123,6 +123,10 @@ func TestReadme(t *testing.T) {
 		for line := range strings.Lines(block) {
 			line, _, _ = strings.Cut(strings.TrimSpace(line), "  #")
 			tried++
+			if build, then, both := strings.Cut(line, " && "); both {
+				r.run(build)
+				line = then
+			}
 			switch {
 			case strings.Contains(line, " bootstrap "):
 				door = private.serve(line)
