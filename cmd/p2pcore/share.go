@@ -140,6 +140,8 @@ func (s *sharing) event(e api.Event) (done bool, err error) {
 		if !s.once {
 			out.Note("serving %s in %d blocks until Ctrl-C; fetch it with: p2pcore get 'LINK'", output.Bytes(e.Shared.ByteLength), e.Shared.Length)
 		}
+	case "waiting":
+		out.Waiting(e.Reason, e.Message)
 	case "progress":
 		out.Show("blocks at the furthest peer", e, false)
 	case "complete":

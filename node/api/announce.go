@@ -16,8 +16,12 @@ import (
 // announceInterval is how often the peers of a shared feed are looked at, and progress is told.
 const announceInterval = 200 * time.Millisecond
 
+// unreachedAfter is how long the network may take to be reached before somebody who serves a feed is told.
+const unreachedAfter = 5 * time.Second
+
 // getAnnounce serves and announces a feed until the client goes away. The first event is ready, with the
-// link; then progress, and complete once for every peer that has all blocks.
+// link; then progress, complete once for every peer that has all blocks, and waiting when the network is not reached:
+// nobody finds the feed by its key alone then.
 func (s *Server) getAnnounce(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	key, err := s.known(ctx, r.PathValue("core"))
@@ -47,11 +51,21 @@ func (s *Server) getAnnounce(w http.ResponseWriter, r *http.Request) error {
 	defer tick.Stop()
 	complete := make(map[string]bool)
 	last, told := Event{Event: "progress"}, time.Now()
+	reached, unreached := time.Now(), "" // when the network last was, and what was told of it since
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+		switch why := s.unreached(reach.n); {
+		case why == "":
+			reached, unreached = time.Now(), ""
+		case why != unreached && time.Since(reached) >= unreachedAfter:
+			unreached = why
+			if err := out.event(Event{Event: "waiting", Reason: "no-network", Message: why}); err != nil {
+				return err
+			}
 		}
 		now := Event{Event: "progress", Total: shared.Length}
 		peers := reach.n.FeedPeers(key)

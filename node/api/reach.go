@@ -152,20 +152,27 @@ func (r *reach) missing() (reason, message string) {
 		}
 		return "no-data", fmt.Sprintf("%d peer(s) share this feed (longest has %d blocks), but none sends what is missing", len(peers), longest)
 	}
-	if wait := r.s.cfg.Waiting; wait != nil {
-		if why := wait(); why != "" {
-			return "no-network", why
-		}
+	if why := r.s.unreached(r.n); why != "" {
+		return "no-network", why
 	}
-	err := r.n.NetworkErr()
 	connected := len(r.n.Peers())
-	switch {
-	case errors.Is(err, dht.ErrNoNetwork):
-		return "no-network", fmt.Sprintf("network %q is not reached: no bootstrap peer answers; check --bootstrap and --network", r.n.Network())
-	case errors.Is(err, node.ErrNoDHT):
+	if errors.Is(r.n.NetworkErr(), node.ErrNoDHT) {
 		return "no-peers", fmt.Sprintf("no peer shares this feed (%d connected, no DHT); give --peer, or --network", connected)
 	}
 	return "no-peers", fmt.Sprintf("looking in network %q: nobody found who shares this feed (%d peers connected)", r.n.Network(), connected)
+}
+
+// unreached says why n's network is not reached, or is empty if it is, or if there is none.
+func (s *Server) unreached(n *node.Node) string {
+	if !errors.Is(n.NetworkErr(), dht.ErrNoNetwork) {
+		return ""
+	}
+	if wait := s.cfg.Waiting; wait != nil {
+		if why := wait(); why != "" {
+			return why
+		}
+	}
+	return fmt.Sprintf("network %q is not reached: no bootstrap peer answers; check --bootstrap and --network", n.Network())
 }
 
 // peerParams reads the peer parameters of a request.

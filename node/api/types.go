@@ -20,8 +20,9 @@ type CoreInfo struct {
 	Encrypted        bool   `json:"encrypted"`
 	Announced        bool   `json:"announced"` // in the DHT, now
 	Seeding          bool   `json:"seeding"`
-	Peers            int    `json:"peers"`     // that share this feed with us now
-	DiskBytes        uint64 `json:"diskBytes"` // taken in the store
+	Peers            int    `json:"peers"`               // that share this feed with us now
+	DiskBytes        uint64 `json:"diskBytes"`           // taken in the store
+	NoNetwork        string `json:"noNetwork,omitempty"` // why the DHT of the node that runs is not reached
 }
 
 // NewCore is the body of POST /v1/cores: all fields empty for a new feed with a fresh key pair; Name for a new
