@@ -71,11 +71,36 @@ func (a *app) execute(args []string) (code api.Code) {
 		a.out.Done()
 		return api.CodeOK
 	}
+	if !a.running {
+		a.guessOutput(args)
+	}
 	p := a.problem(err)
 	if p.Code != api.CodeOK {
 		a.out.Fail(p)
 	}
 	return p.Code
+}
+
+// guessOutput finds the form of the error for a command line that was not understood, as far as it can be read.
+func (a *app) guessOutput(args []string) {
+	a.out.JSON = a.out.JSON || os.Getenv(envPrefix+"JSON") == "1" || os.Getenv(envPrefix+"JSON") == "true"
+	progress := os.Getenv(envPrefix + "PROGRESS")
+	for i, arg := range args {
+		if arg == "--" {
+			break
+		}
+		if arg == "--json" || arg == "--json=true" {
+			a.out.JSON = true
+		}
+		if arg == "--progress" && i+1 < len(args) {
+			progress = args[i+1]
+		} else if value, ok := strings.CutPrefix(arg, "--progress="); ok {
+			progress = value
+		}
+	}
+	if progress == "json" {
+		a.out.Progress = output.JSON
+	}
 }
 
 // problem makes the error of a command what its user is told.
