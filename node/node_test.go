@@ -101,8 +101,10 @@ func TestTenFeedsUseOneStream(t *testing.T) {
 			t.Errorf("peers are %+v, want one that replicates 10 feeds", peers)
 		}
 	}
-	if n := streams(a, b.Host().ID()); n != 1 {
-		t.Errorf("%d replication streams between the nodes, want 1", n)
+	for _, ends := range [][2]*Node{{a, b}, {b, a}} {
+		if n := streams(ends[0], ends[1].Host().ID()); n != 1 {
+			t.Errorf("%d replication streams between the nodes, want 1 at both ends", n)
+		}
 	}
 }
 
