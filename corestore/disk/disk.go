@@ -144,8 +144,8 @@ func (d *Disk) openDatabase(opts Options, readOnly bool) error {
 		Logger:             logger,
 		MemTableSize:       opts.MemTableBytes,
 		ReadOnly:           readOnly,
-		// The log of a full memtable is synced before writing goes on: let there be little left to do.
-		WALBytesPerSync: 1 << 20,
+		// No WALBytesPerSync: pebble's log writer syncs on the goroutine that hands the log to the system. Meanwhile
+		// the log grows in this process, and kill -9 takes megabytes of blocks that were downloaded.
 	}
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
