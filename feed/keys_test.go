@@ -35,7 +35,8 @@ func TestVectorsKeys(t *testing.T) {
 		if public := pair.Public(); !bytes.Equal(public[:], c.PublicKey) {
 			t.Errorf("seed %v: public key %x, want %v", c.Seed, public, c.PublicKey)
 		}
-		if seed := pair.Seed(); !bytes.Equal(seed[:], c.SecretKey[:32]) {
+		seed, public := pair.Seed(), pair.Public()
+		if secret := append(seed[:], public[:]...); !bytes.Equal(secret, c.SecretKey) {
 			t.Errorf("seed %v: got %x back", c.Seed, seed)
 		}
 		if got := pair.Sign(c.Message); !bytes.Equal(got, c.Signature) {

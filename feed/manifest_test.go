@@ -69,6 +69,7 @@ func TestVectorsManifests(t *testing.T) {
 			KeyWhenCompat       vectors.Hex `json:"key_when_compat"`
 			KeyV0               vectors.Hex `json:"key_v0"`
 			KeyV1               vectors.Hex `json:"key_v1"`
+			KeyV1Explicit       vectors.Hex `json:"key_v1_explicit"`
 			KeyV2               vectors.Hex `json:"key_v2"`
 			KeyV1Namespace      vectors.Hex `json:"key_v1_custom_namespace"`
 			Namespace           vectors.Hex
@@ -88,6 +89,9 @@ func TestVectorsManifests(t *testing.T) {
 		}
 		if key := m.Key(); !bytes.Equal(key[:], c.Key) || key.String() != c.Z32 {
 			t.Errorf("%s: key %x, want %v", c.Name, key, c.Key)
+		}
+		if dk := m.Key().DiscoveryKey(); !bytes.Equal(dk[:], c.DiscoveryKey) {
+			t.Errorf("%s: discovery key %x, want %v", c.Name, dk, c.DiscoveryKey)
 		}
 		got, err := ParseManifest(c.Encoded)
 		if err != nil || !sameManifest(got, c.DecodesTo.manifest()) {
@@ -135,6 +139,9 @@ func TestVectorsManifests(t *testing.T) {
 		}
 	}
 	m := DefaultManifest(public)
+	if got := m.Key(); !bytes.Equal(got[:], v.Compat.KeyV1Explicit) {
+		t.Errorf("version 1 said in words: key %x, want %v", got, v.Compat.KeyV1Explicit)
+	}
 	if got := m.compat(Key(v.Compat.KeyWhenCompat)); got != v.Compat.IsCompat {
 		t.Errorf("compat = %v for the public key", got)
 	}

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/p2pcore/p2pcore/internal/flattree"
@@ -49,6 +50,7 @@ func TestVectorsSignatures(t *testing.T) {
 		Cases         []struct {
 			Mode                string
 			Key, Manifest, Seed vectors.Hex
+			PublicKey           vectors.Hex
 			Length, Fork        uint64
 			TreeHash, Signable  vectors.Hex
 			Ed25519, Signature  vectors.Hex
@@ -61,6 +63,9 @@ func TestVectorsSignatures(t *testing.T) {
 	}
 	for _, c := range v.Cases {
 		pair := KeyPairFromSeed([32]byte(c.Seed))
+		if public := pair.Public(); !bytes.Equal(public[:], c.PublicKey) {
+			t.Errorf("%s, length %d: public key %x, want %v", c.Mode, c.Length, public, c.PublicKey)
+		}
 		h := Head{Fork: c.Fork, Length: c.Length, Hash: Hash(c.TreeHash)}
 		if c.Mode == "compat legacy (no header)" {
 			// Nothing here writes or accepts it; what it is made of is the same.
@@ -199,6 +204,9 @@ func TestVectorsMultisig(t *testing.T) {
 		if h := tree.Head().Hash; !bytes.Equal(h[:], c.TreeHash) {
 			t.Fatalf("%s: tree hash %x, want %v", c.Name, h, c.TreeHash)
 		}
+		if got, want := tree.Roots(), nodesOf(c.Roots); !slices.Equal(got, want) {
+			t.Errorf("%s: roots %v, want %v", c.Name, got, want)
+		}
 		if err := who.VerifyHead(tree.Head(), tree.Roots(), c.Signature); (err == nil) != c.Valid {
 			t.Errorf("%s, length %d: got %v, want valid = %v", c.Name, c.Length, err, c.Valid)
 		}
@@ -206,6 +214,9 @@ func TestVectorsMultisig(t *testing.T) {
 	for _, c := range v.Other {
 		who := testAuthority(t, c.Key, c.Manifest)
 		tree := testTree(t, 0, blocks[:c.Length])
+		if h := tree.Head().Hash; !bytes.Equal(h[:], c.TreeHash) {
+			t.Errorf("%s: tree hash %x, want %v", c.Name, h, c.TreeHash)
+		}
 		if err := who.VerifyHead(tree.Head(), tree.Roots(), nil); (err == nil) != c.WithoutSignature {
 			t.Errorf("%s, length %d, no signature: got %v, want valid = %v", c.Name, c.Length, err, c.WithoutSignature)
 		}

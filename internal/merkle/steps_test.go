@@ -172,8 +172,9 @@ func TestVectorsReorg(t *testing.T) {
 				}
 			}
 			ReaderAfter struct {
-				TreeHash vectors.Hex
-				Nodes    []flattree.Index
+				Length, Fork, ByteLength uint64
+				TreeHash                 vectors.Hex
+				Roots, Nodes             []flattree.Index
 			} `json:"reader_after"`
 			Fill []jsonStep
 		}
@@ -234,6 +235,13 @@ func TestVectorsReorg(t *testing.T) {
 		checkStored(t, c.Name+" after", r.nodes, c.ReaderAfter.Nodes)
 		if got := r.tree.Head().Hash; got != merkle.Hash(c.ReaderAfter.TreeHash) {
 			t.Errorf("%s: tree hash %x", c.Name, got)
+		}
+		after := c.ReaderAfter
+		if h := r.tree.Head(); h.Length != after.Length || h.Fork != after.Fork || h.ByteLength != after.ByteLength {
+			t.Errorf("%s: head %+v, want %+v", c.Name, h, after)
+		}
+		if roots := flattree.AppendRoots(nil, r.tree.Head().Length); !slices.Equal(roots, after.Roots) {
+			t.Errorf("%s: roots %v, want %v", c.Name, roots, after.Roots)
 		}
 		for i := range c.Fill {
 			if err := r.apply(parseData(t, c.Fill[i].DataHex), k); err != nil {

@@ -48,7 +48,10 @@ func TestVectorsMerkle(t *testing.T) {
 			Nodes   []jsonNode
 			Lengths []jsonLength
 		}
-		RuleTree struct{ Lengths []jsonLength } `json:"rule_tree"`
+		RuleTree struct {
+			FirstBlocks []string `json:"first_blocks"`
+			Lengths     []jsonLength
+		} `json:"rule_tree"`
 	}
 	vectors.Load(t, "merkle.json", &v)
 	for _, c := range v.Leaf {
@@ -83,14 +86,24 @@ func TestVectorsMerkle(t *testing.T) {
 	if len(all) != len(v.Tree.Nodes) {
 		t.Errorf("%d nodes, want %d", len(all), len(v.Tree.Nodes))
 	}
+	for i, want := range v.RuleTree.FirstBlocks {
+		if got := ruleBlock(uint64(i)); string(got) != want {
+			t.Errorf("block %d of the rule is %q, want %q: the rule has changed", i, got, want)
+		}
+	}
 	b = newReader(t, 0).tree.NewBatch()
 	slices.SortFunc(v.RuleTree.Lengths, func(a, b jsonLength) int { return int(a.Length) - int(b.Length) })
 	for _, want := range v.RuleTree.Lengths {
 		for i := b.Head().Length; i < want.Length; i++ {
-			appendBlock(t, b, fmt.Appendf(nil, "blk-%d%s", i, strings.Repeat(".", int(i%13))))
+			appendBlock(t, b, ruleBlock(i))
 		}
 		checkLength(t, b, want)
 	}
+}
+
+// ruleBlock is a block of the tree that the vectors give by its rule.
+func ruleBlock(i uint64) []byte {
+	return fmt.Appendf(nil, "blk-%d%s", i, strings.Repeat(".", int(i%13)))
 }
 
 func appendBlock(t *testing.T, b *merkle.Batch, block []byte) {
