@@ -221,9 +221,14 @@ func (s *Server) sendBlocks(w http.ResponseWriter, r *http.Request, b *reader, s
 	defer cancel()
 	until := func() uint64 { return end }
 	if end == endless && !follow {
-		var err error
-		if until, err = b.findEnd(ctx); err != nil {
+		ending, err := b.findEnd(ctx)
+		if err != nil {
 			return err
+		}
+		until = ending
+		if start > b.session.Info().Length {
+			// Who names an index past the end means that block: it is waited for.
+			until = func() uint64 { return max(ending(), start+1) }
 		}
 	}
 	out := newStream(w, r)
