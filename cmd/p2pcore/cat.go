@@ -72,6 +72,9 @@ func (c *catting) run(cmd *cobra.Command, core string) error {
 	}
 	// A whole key or a link can be fetched into a new store; a name or a prefix means something in a store only.
 	store := a.store(cmd, !whole || c.local)
+	if err := store.Acquire(cmd.Context()); err != nil { // is no wait for the network
+		return c.ended(err)
+	}
 	ctx, wait := a.wait(cmd.Context())
 	c.w = bufio.NewWriterSize(a.stdout, 128<<10)
 	request := func() client.Request {
@@ -95,6 +98,11 @@ func (c *catting) run(cmd *cobra.Command, core string) error {
 	if flushErr := c.w.Flush(); err == nil {
 		err = flushErr
 	}
+	return c.ended(err)
+}
+
+// ended is how the command ends with err: an interrupt is the way to end --follow.
+func (c *catting) ended(err error) error {
 	if errors.Is(err, errInterrupted) && c.follow {
 		return nil
 	}

@@ -186,6 +186,9 @@ func resultName(l api.Link) (string, error) {
 
 // fetch brings all blocks that are needed into the store.
 func (g *getting) fetch(ctx context.Context) error {
+	if err := g.client.Acquire(ctx); err != nil { // is no wait for the network
+		return err
+	}
 	ctx, wait := g.app.wait(ctx)
 	query := withPeers(url.Values{}, g.link.Peers, g.app.flags.peers)
 	if g.link.Length != nil {

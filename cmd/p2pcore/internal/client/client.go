@@ -214,6 +214,12 @@ func (c *Client) drop(conn http.RoundTripper) {
 	}
 }
 
+// Acquire finds the way to the store, which may mean to open it, before the first request does.
+func (c *Client) Acquire(ctx context.Context) error {
+	_, err := c.acquire(ctx)
+	return err
+}
+
 // acquire returns the way to the store.
 func (c *Client) acquire(ctx context.Context) (http.RoundTripper, error) {
 	c.mu.Lock()
