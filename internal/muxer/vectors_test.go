@@ -134,7 +134,7 @@ func (s *scenario) event(i int, e logEntry) {
 		}
 		if n.err == nil {
 			n.err = ErrMalformed
-			n.got = n.got[:len(n.got)-1]
+			n.got = n.got[:max(len(n.got)-1, 0)]
 		}
 	case what == "second createChannel (unique)":
 		if _, err := n.mux.Open("test/proto", "", nil); err != nil {
