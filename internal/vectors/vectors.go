@@ -62,11 +62,16 @@ func Load(t testing.TB, name string, v any) {
 }
 
 // Path returns the file name of the vectors file name: in the folder that Env
-// names, else in testdata/vectors of the module that the test belongs to.
+// names, else in testdata/vectors of the module that the test belongs to. A
+// relative folder is one of the module, for each package's tests run elsewhere.
 func Path(t testing.TB, name string) string {
 	t.Helper()
-	if dir := os.Getenv(Env); dir != "" {
-		return filepath.Join(dir, name)
+	folder := os.Getenv(Env)
+	if folder == "" {
+		folder = filepath.Join("testdata", "vectors")
+	}
+	if filepath.IsAbs(folder) {
+		return filepath.Join(folder, name)
 	}
 	dir, err := os.Getwd()
 	if err != nil {
@@ -74,7 +79,7 @@ func Path(t testing.TB, name string) string {
 	}
 	for {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return filepath.Join(dir, "testdata", "vectors", name)
+			return filepath.Join(dir, folder, name)
 		}
 		up := filepath.Dir(dir)
 		if up == dir {

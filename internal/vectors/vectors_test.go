@@ -44,9 +44,14 @@ func TestLoadPrefersTheNamedFolder(t *testing.T) {
 	if Load(t, "x.json", &v); v.Max != 1<<53-1 {
 		t.Errorf("max = %d, want %d", v.Max, uint64(1<<53-1))
 	}
+	t.Setenv(Env, filepath.Join("testdata", "vectors"))
+	relative := Path(t, "keys.json")
 	t.Setenv(Env, "")
 	var file map[string]json.RawMessage
 	if Load(t, "merkle.json", &file); len(file) == 0 {
 		t.Error("the copy in the tree is empty")
+	}
+	if got := Path(t, "keys.json"); got != relative {
+		t.Errorf("a relative folder is %s, want %s", relative, got)
 	}
 }
