@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -154,13 +155,20 @@ func dialEachOther(t *testing.T, round int, addr string, sa, sb *corestore.Store
 	close(start)
 	wg.Wait()
 
-	block := numbered("round", round+1)[round]
-	appendBlocks(t, w, block)
-	got, err := r.Get(testContext(t), uint64(round))
-	if err != nil || string(got) != block {
-		t.Fatalf("round %d: got block %q, %v, want %q", round, got, err, block)
+	flow := func(index int) {
+		block := fmt.Sprintf("round %d, block %d", round, index)
+		appendBlocks(t, w, block)
+		got, err := r.Get(testContext(t), uint64(index))
+		if err != nil || string(got) != block {
+			t.Fatalf("round %d: got block %q, %v, want %q", round, got, err, block)
+		}
 	}
+	flow(2 * round)
 	eventually(t, "one stream, the same at both ends", func() bool { return oneStream(a, b) })
+	flow(2*round + 1)
+	if !oneStream(a, b) {
+		t.Fatalf("round %d: the one stream did not stay", round)
+	}
 }
 
 // oneStream tells whether a and b run exactly one stream, opened by one and accepted by the other, over the same
