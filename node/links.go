@@ -44,6 +44,7 @@ type link struct {
 	lost   bool
 	conn   *hyper.Conn // the conversation once the stream is attached
 	since  time.Time   // when it was attached
+	told   bool        // changed knows of conn
 }
 
 // links carries out what dedup decides. It is safe for concurrent use.
@@ -115,12 +116,13 @@ func (ls *links) liveLink(p peer.ID) *link {
 	return nil
 }
 
-// bring waits until a stream with p is up, opening one if none is held. The error says why the last one
-// opened here did not come up.
+// bring waits until a stream with p is up and changed knows, opening one if none is held. The error says why the
+// last one opened here did not come up.
 func (ls *links) bring(ctx context.Context, p peer.ID) error {
 	for opened := false; ; {
 		ls.mu.Lock()
-		live, held, turned := ls.liveLink(p) != nil, ls.dedup.holds(p), ls.turned
+		l, held, turned := ls.liveLink(p), ls.dedup.holds(p), ls.turned
+		live := l != nil && l.told
 		err := ls.failed[p]
 		if !held {
 			delete(ls.failed, p)
@@ -215,9 +217,12 @@ func (ls *links) attached(l *link, c *hyper.Conn) {
 	ls.mu.Lock()
 	l.conn, l.since = c, time.Now()
 	delete(ls.failed, l.peer)
-	ls.turn()
 	ls.mu.Unlock()
 	ls.changed(l.peer)
+	ls.mu.Lock()
+	l.told = true
+	ls.turn()
+	ls.mu.Unlock()
 }
 
 // ended tells dedup that nothing of l runs any more.
