@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +17,8 @@ func namespace(t *testing.T) string {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED, AND A NEED STAYS UNPROVEN: a network namespace needs root; .ci/run has it")
 	}
-	name := fmt.Sprintf("p2pcore-%d", os.Getpid())
+	// A run that was killed leaves its namespace, and process numbers come again.
+	name := fmt.Sprintf("p2pcore-%016x", rand.Uint64())
 	ip := func(args ...string) {
 		t.Helper()
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
