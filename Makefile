@@ -53,6 +53,9 @@ test:
 	timed vet $(GO) vet ./... || failed=1
 	units=$$($(UNITS))
 	timed 'unit tests' $(GO) test -race -timeout $(UNIT_TIMEOUT) $$units || failed=1
+	if [ "$$(id -u)" != 0 ] || ! command -v ip >/dev/null; then
+		echo '== NOT RUN: the mDNS tests; they need root and the ip command (iproute2)' >&2
+	fi
 	timed 'integration tests' $(GO) test -count=1 -timeout $(INTEGRATION_TIMEOUT) ./integration/... || failed=1
 	echo "== all: $$SECONDS s"
 	exit $$failed
