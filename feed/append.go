@@ -4,17 +4,70 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/p2pcore/p2pcore/internal/bitfield"
 	"github.com/p2pcore/p2pcore/internal/merkle"
 )
 
-// append adds blocks at the end, signed by pair: all or none.
-func (f *Feed) append(ctx context.Context, pair KeyPair, blocks [][]byte) error {
-	size := uint64(0)
-	for i, b := range blocks {
-		if len(b) > MaxBlockBytes {
-			return fmt.Errorf("%w: block %d of the call has %d bytes", ErrBlockTooLarge, i, len(b))
+// AppendOptions of Session.AppendWith.
+type AppendOptions struct {
+	// KeyPair signs instead of the session's; nil: the session's.
+	KeyPair *KeyPair
+	// Signature is that of the head after the append, for feeds of several signers (see Assemble) and
+	// keys that live elsewhere. Then no key pair is needed. The error is ErrInvalidSignature if it is of
+	// another head, such as when somebody else has appended before.
+	Signature []byte
+	// MaxLength, if not 0, appends nothing if the feed would become longer than that.
+	MaxLength uint64
+	// If, if not nil, appends only if this is the head; else the error is ErrDiverged.
+	If *Head
+}
+
+// signing is by whom a new head is signed.
+type signing struct {
+	pair      KeyPair
+	signature []byte
+}
+
+// sign returns the signature of the head of tree. What the prologue vouches for needs none. The caller has the turn.
+func (f *Feed) sign(tree *merkle.Tree, by signing) ([]byte, error) {
+	h := tree.Head()
+	switch {
+	case f.who == nil:
+		return nil, ErrNotWritable
+	case by.signature != nil:
+		if err := (bounded{f.who}).VerifyHead(h, tree.Roots(), by.signature); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrInvalidSignature, err)
 		}
-		size += uint64(len(b))
+		return append([]byte(nil), by.signature...), nil
+	case f.writableLocked(by.pair):
+		return f.who.sign(by.pair, h), nil
+	}
+	if p := f.who.prologue(); p != nil && h.Length == p.Length && h.Hash == p.Hash {
+		return nil, nil
+	}
+	return nil, ErrNotWritable
+}
+
+// appending is one call of append.
+type appending struct {
+	signing
+	line       *line // nil: the feed itself
+	blocks     [][]byte
+	encryption Encryption
+	maxLength  uint64
+	condition  *Head
+}
+
+// append adds blocks at the end: all or none.
+func (f *Feed) append(ctx context.Context, a *appending) error {
+	padding := paddingOf(a.encryption)
+	size := uint64(0)
+	for i, b := range a.blocks {
+		n := uint64(len(b)) + padding
+		if n > MaxBlockBytes {
+			return fmt.Errorf("%w: block %d of the call has %d bytes", ErrBlockTooLarge, i, n)
+		}
+		size += n
 	}
 	_, leave, ok := f.ops.Enter()
 	defer leave()
@@ -25,7 +78,7 @@ func (f *Feed) append(ctx context.Context, pair KeyPair, blocks [][]byte) error 
 	if err != nil {
 		return err
 	}
-	change, err := f.appendInTurn(ctx, pair, blocks, size)
+	change, err := f.appendInTurn(ctx, a, size)
 	giveBack()
 	if err == nil && len(change.Added) > 0 {
 		f.announce(change)
@@ -33,49 +86,120 @@ func (f *Feed) append(ctx context.Context, pair KeyPair, blocks [][]byte) error 
 	return err
 }
 
-func (f *Feed) appendInTurn(ctx context.Context, pair KeyPair, blocks [][]byte, size uint64) (Change, error) {
+func (f *Feed) appendInTurn(ctx context.Context, a *appending, size uint64) (Change, error) {
 	// What is under mu may be read without it here: it changes in a turn only.
-	switch {
-	case f.auth.frozen:
-		return Change{}, ErrFrozen
-	case !f.writableLocked(pair):
-		return Change{}, ErrNotWritable
-	case len(blocks) == 0:
-		return Change{}, nil
+	tree := f.tree
+	if a.line != nil {
+		tree = a.line.tree
 	}
-	if uint64(len(blocks)) > maxLength-f.head.length {
+	switch head := tree.Head(); {
+	case a.line != nil && a.line.gone:
+		return Change{}, ErrClosed
+	case a.line == nil && f.auth.frozen:
+		return Change{}, ErrFrozen
+	case a.line == nil && f.auth.recovering:
+		return Change{}, ErrRecovering
+	case a.line == nil && a.signature == nil && !f.mayAppendLocked(a.pair):
+		return Change{}, ErrNotWritable
+	case a.condition != nil && *a.condition != head:
+		return Change{}, fmt.Errorf("%w: it is of length %d and fork %d", ErrDiverged, head.Length, head.Fork)
+	case len(a.blocks) == 0:
+		return Change{}, nil
+	case uint64(len(a.blocks)) > maxLength-head.Length:
 		return Change{}, fmt.Errorf("%w: more than %d blocks", ErrOutOfRange, uint64(maxLength))
+	case a.maxLength > 0 && head.Length+uint64(len(a.blocks)) > a.maxLength:
+		return Change{}, nil
 	}
 	if err := f.checkSpace(size); err != nil {
 		return Change{}, err
 	}
-	batch := f.tree.NewBatch()
-	batch.Grow(len(blocks))
-	c := &commit{base: f.head, bits: &f.bits, auth: f.dirtyAuth(), durable: true}
-	c.blocks = make([]blockWrite, len(blocks))
-	prologue := f.who.prologue()
-	for i, b := range blocks {
-		c.blocks[i] = blockWrite{f.head.length + uint64(i), b}
+	batch := tree.NewBatch()
+	batch.Grow(len(a.blocks))
+	blocks := make([]blockWrite, len(a.blocks))
+	for i, b := range a.blocks {
+		index := tree.Length() + uint64(i)
+		if a.encryption != nil {
+			var err error
+			if b, err = a.encryption.Encrypt(index, tree.Fork(), b); err != nil {
+				return Change{}, fmt.Errorf("feed: append: %w", err)
+			}
+		}
+		blocks[i] = blockWrite{index, b}
 		if err := batch.Append(b); err != nil {
 			return Change{}, fmt.Errorf("feed: append: %w", err)
 		}
-		if prologue != nil && c.blocks[i].index+1 == prologue.Length && batch.Head().Hash != prologue.Hash {
-			return Change{}, fmt.Errorf("%w: the blocks are not those of the prologue", ErrNotWritable)
-		}
 	}
-	if prologue != nil && f.head.length+uint64(len(blocks)) < prologue.Length {
-		return Change{}, fmt.Errorf("%w: the prologue of %d blocks has to be filled at once", ErrNotWritable, prologue.Length)
+	if a.line != nil {
+		return Change{}, f.growLine(ctx, a.line, batch, blocks)
 	}
-	c.nodes = batch.Nodes()
+	return f.grow(ctx, batch, blocks, a.signing)
+}
+
+// mayAppendLocked reports whether the key pair alone is enough, or none is needed yet.
+func (f *Feed) mayAppendLocked(pair KeyPair) bool {
+	if f.writableLocked(pair) {
+		return true
+	}
+	if f.who == nil {
+		return false
+	}
+	p := f.who.prologue()
+	return p != nil && f.head.length < p.Length
+}
+
+// grow stores blocks at the end of the feed, and the head that comes out of it. batch holds them. The
+// caller has the turn.
+func (f *Feed) grow(ctx context.Context, batch *merkle.Batch, blocks []blockWrite, by signing) (Change, error) {
 	tree := batch.Tree()
-	signature := f.who.sign(pair, tree.Head())
-	c.head = f.nextHead(tree, signature, c.blocks)
+	if err := f.checkPrologue(tree.Head(), batch.Nodes()); err != nil {
+		return Change{}, err
+	}
+	signature, err := f.sign(tree, by)
+	if err != nil {
+		return Change{}, err
+	}
+	c := f.newCommit()
+	c.blocks, c.nodes, c.durable = blocks, batch.Nodes(), true
+	c.head = f.nextHead(tree, signature, blocks)
 	if err := f.storage.write(ctx, c); err != nil {
 		return Change{}, err
 	}
 	added := []Range{{Start: f.head.length, End: c.head.length}}
-	f.swap(c, tree, added)
+	f.swap(&change{commit: c, tree: tree, added: added})
+	f.sweepIfQuiet(ctx)
 	return Change{Head: tree.Head(), Added: added}, nil
+}
+
+// checkPrologue refuses a growth that contradicts the prologue or stops inside it. nodes are those that
+// it brings.
+func (f *Feed) checkPrologue(head Head, nodes []Node) error {
+	if f.who == nil {
+		return nil
+	}
+	p := f.who.prologue()
+	if p == nil || f.head.length >= p.Length {
+		return nil
+	}
+	if head.Length < p.Length {
+		return fmt.Errorf("%w: the prologue of %d blocks has to be filled at once", ErrNotWritable, p.Length)
+	}
+	// The tree has grown past the end of the prologue: what it was there is made again, of the leaves.
+	again := f.tree.NewBatch()
+	leaves := make(map[uint64]Node)
+	for _, n := range nodes {
+		if n.Index.Depth() == 0 {
+			leaves[n.Index.Offset()] = n
+		}
+	}
+	for i := f.head.length; i < p.Length; i++ {
+		if err := again.AppendLeaf(leaves[i]); err != nil {
+			return fmt.Errorf("feed: append: %w", err)
+		}
+	}
+	if again.Head().Hash != p.Hash {
+		return fmt.Errorf("%w: the blocks are not those of the prologue", ErrNotWritable)
+	}
+	return nil
 }
 
 // nextHead returns the record of a grown tree, or of the same tree with more blocks stored. Blocks
@@ -95,26 +219,71 @@ func (f *Feed) nextHead(tree *merkle.Tree, signature []byte, blocks []blockWrite
 			moved = true
 		}
 	}
+	return headOf(tree, signature, contiguous, f.head.generations)
+}
+
+func headOf(tree *merkle.Tree, signature []byte, contiguous uint64, g generations) *headRecord {
 	return &headRecord{
 		fork:        tree.Fork(),
 		length:      tree.Length(),
 		contiguous:  contiguous,
-		generations: f.head.generations,
+		generations: g,
 		roots:       tree.Roots(),
 		signature:   signature,
 	}
 }
 
+// change is a commit of the feed itself that has been stored, to be made visible.
+type change struct {
+	*commit
+	tree   *merkle.Tree
+	added  []Range
+	lost   *Range                       // of a rewriting: the blocks of before that are gone
+	leave  map[*line]*bitfield.Bitfield // the lines that do not go along, with their own bits
+	clears bool                         // records have become garbage
+}
+
 // swap makes what has been stored visible. The caller has the turn.
-func (f *Feed) swap(c *commit, tree *merkle.Tree, added []Range) {
+func (f *Feed) swap(c *change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.tree, f.head = tree, c.head
-	for _, r := range added {
-		f.local += f.bits.SetRange(r.Start, r.End, true)
+	f.tree, f.head = c.tree, c.head
+	if c.after != nil {
+		f.bits = *c.after
+		f.local = f.bits.Count(0, f.head.length)
+	} else {
+		for _, r := range c.added {
+			f.local += f.bits.SetRange(r.Start, r.End, true)
+		}
 	}
 	if c.auth != nil {
 		f.auth, f.authDirty = c.auth, false
+	}
+	for l, bits := range c.leave {
+		l.bits = *bits
+		if c.lost != nil {
+			l.shared = min(l.shared, c.lost.Start)
+		}
+	}
+	if c.clears {
+		f.turnPageLocked()
+	}
+	if c.lost != nil {
+		f.loseLocked(*c.lost)
+	}
+}
+
+// turnPageLocked begins an epoch: whoever reads from now on does not see what has become garbage.
+func (f *Feed) turnPageLocked() {
+	f.stale = append(f.stale, f.epoch)
+	f.epoch = new(epoch)
+	f.sweepDue.Store(true)
+}
+
+// loseLocked ends the calls that wait for blocks which a rewriting has taken away.
+func (f *Feed) loseLocked(lost Range) {
+	for s := range f.sessions {
+		s.lose(lost)
 	}
 }
 

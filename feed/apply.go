@@ -113,18 +113,17 @@ func (f *Feed) applyInTurn(ctx context.Context, ps []*Proof, results []Applied) 
 		tree = batch.Tree()
 		signature = slices.Clone(batch.Signature())
 	}
-	c := &commit{
-		base: f.head, head: f.nextHead(tree, signature, blocks), blocks: blocks, nodes: batch.Nodes(),
-		bits: &f.bits, auth: cmp.Or(auth, f.dirtyAuth()),
-		// A writer that forgets what it has caught up with would append a fork.
-		durable: grown && who.soleSigner(f.pair.Public()),
-	}
+	c := f.newCommit()
+	c.head, c.blocks, c.nodes = f.nextHead(tree, signature, blocks), blocks, batch.Nodes()
+	c.auth = cmp.Or(auth, c.auth)
+	// A writer that forgets what it has caught up with would append a fork.
+	c.durable = grown && who.soleSigner(f.pair.Public())
 	if err := f.storage.write(ctx, c); err != nil {
 		return nil, err
 	}
 	added := rangesOf(blocks)
 	learned := auth != nil
-	f.swap(c, tree, added)
+	f.swap(&change{commit: c, tree: tree, added: added})
 	if learned {
 		f.learn(who)
 	}

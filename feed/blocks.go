@@ -36,7 +36,7 @@ func (s *Session) Blocks(ctx context.Context, r Range, o ReadOptions) iter.Seq2[
 		if o.Follow {
 			read = s.readFollowing
 		} else {
-			r.End = min(r.End, s.feed.Info().Length)
+			r.End = min(r.End, s.Info().Length)
 		}
 		if err := read(ctx, r, o.Local, yield); err != nil {
 			yield(nil, because(ctx, err))
@@ -53,7 +53,7 @@ func (s *Session) readEach(ctx context.Context, r Range, local bool, yield func(
 			s.fetchAhead(ctx, Want{Range: window, Linear: true})
 			ahead = window.End
 		}
-		b, err := s.feed.getLocal(ctx, i)
+		b, err := s.getLocal(ctx, i)
 		if err != nil && missing(err) && !local {
 			b, err = s.Get(ctx, i)
 		}
@@ -69,8 +69,8 @@ func (s *Session) readEach(ctx context.Context, r Range, local bool, yield func(
 
 // fetchAhead asks for blocks and does not wait for them. What goes wrong shows when the block is read.
 func (s *Session) fetchAhead(ctx context.Context, w Want) {
-	source := s.feed.Source()
-	if source == nil || s.feed.Has(w.Range) {
+	source := s.source()
+	if source == nil || s.HasRange(w.Range) {
 		return
 	}
 	s.feed.ops.Go(func(context.Context) { _ = source.Fetch(ctx, w) })
@@ -92,7 +92,7 @@ func (s *Session) readFollowing(ctx context.Context, r Range, local bool, yield 
 		})
 	}
 	for i := r.Start; i < r.End; {
-		b, err := s.feed.getLocal(ctx, i)
+		b, err := s.getLocal(ctx, i)
 		switch {
 		case err == nil:
 			if !yield(b, nil) {
@@ -100,7 +100,7 @@ func (s *Session) readFollowing(ctx context.Context, r Range, local bool, yield 
 			}
 			i++
 			continue
-		case !missing(err), local && errors.Is(err, ErrNotAvailable), s.feed.Source() == nil && errors.Is(err, ErrNotAvailable):
+		case !missing(err), local && errors.Is(err, ErrNotAvailable), s.source() == nil && errors.Is(err, ErrNotAvailable):
 			return err
 		}
 		// The subscription is older than the look at the feed: no change is missed.
@@ -119,12 +119,12 @@ func (s *Session) readFollowing(ctx context.Context, r Range, local bool, yield 
 // has given up, such as ErrNoSpace; or nil when ctx has ended or there is no Source any more.
 func (s *Session) follow(ctx context.Context, start uint64) error {
 	want := Want{Range: Range{Start: start, End: math.MaxUint64}, Linear: true, Follow: true}
-	for source := s.feed.Source(); source != nil; {
+	for source := s.source(); source != nil; {
 		err := source.Fetch(ctx, want)
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}
-		now := s.feed.Source()
+		now := s.source()
 		if now == source {
 			return err
 		}

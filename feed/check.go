@@ -64,7 +64,9 @@ func (f *Feed) Check(ctx context.Context) error {
 	}
 	c := &check{feed: f}
 	f.mu.RLock()
-	c.view, c.tree, c.bits = f.viewLocked(), f.tree, f.bits.Clone()
+	in := f.readLocked(nil)
+	defer in.leave()
+	c.view, c.tree, c.bits = in.view, in.tree, f.bits.Clone()
 	head, who, local := f.head, f.who, f.local
 	f.mu.RUnlock()
 
@@ -114,7 +116,7 @@ func (c *check) blocks(ctx context.Context) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			b, err := c.feed.readBlock(ctx, c.view.generations, i)
+			b, err := c.feed.readBlock(ctx, nil, c.view.generations.of(i), i)
 			switch {
 			case errors.Is(err, ErrNotAvailable): // lost in a crash, and no damage
 				continue
@@ -164,7 +166,7 @@ func (c *check) nodes(ctx context.Context) error {
 	}
 	slices.Sort(pages)
 	for _, id := range pages {
-		p, err := c.feed.storage.loadPage(ctx, c.view.generations, id)
+		p, err := c.view.loadPage(ctx, id)
 		if errors.Is(err, ErrCorrupt) {
 			c.damage("page", uint64(id), err)
 			continue

@@ -17,128 +17,264 @@ type blockWrite struct {
 	data  []byte
 }
 
-// dirtyPage is a node page to be stored.
-type dirtyPage struct {
-	id   pageID
-	page *nodePage
+// put is any other record to be stored, or deleted if value is nil; old is what is stored now.
+type put struct {
+	key        datastore.Key
+	value, old []byte
 }
 
-// commit is one change of what is stored.
+// dirtyPage is a node page to be stored. It is deleted if it has no nodes.
+type dirtyPage struct {
+	generation uint32
+	id         pageID
+	page       *nodePage
+	old        *nodePage // what is stored under this key; nil: nothing that counts
+}
+
+// commit is one change of what is stored, of the feed itself or of a branch.
 type commit struct {
-	base    *headRecord // the head that is stored
-	head    *headRecord // the head to store
-	blocks  []blockWrite
-	nodes   []Node
-	bits    *bitfield.Bitfield // as they are stored; not changed
-	auth    *authRecord        // nil: unchanged
-	durable bool               // must survive a crash once write has returned
+	// set by newCommit
+	feed *headRecord        // the feed's own head that is stored
+	bits *bitfield.Bitfield // of the feed, as they are stored; not changed
+
+	base   *headRecord // what changes: the feed's head, or that of the branch
+	view   view        // of base
+	head   *headRecord // what it becomes
+	branch bool        // base and head are a branch's: its record is among puts
+
+	keep   uint64 // blocks and nodes of base past it do not count any more
+	moved  bool   // head has a new generation
+	blocks []blockWrite
+	nodes  []Node
+	after  *bitfield.Bitfield // of the feed afterwards; nil: bits and blocks
+	pages  []dirtyPage        // filled in by prepare; further ones may be there already
+
+	puts    []put
+	auth    *authRecord // nil: unchanged
+	garbage *garbage    // nil: unchanged; its record is written too
+	durable bool        // must survive a crash once write has returned
 	also    func(ctx context.Context, b datastore.Batch) error
+
+	bitPages []uint64 // the list afterwards; set by store
+}
+
+// newCommit begins a commit of the feed itself that keeps all it has. The caller has the turn.
+func (f *Feed) newCommit() *commit {
+	return &commit{
+		feed: f.head, bits: &f.bits, base: f.head, head: f.head, view: f.viewLocked(), keep: f.head.length,
+		auth: f.dirtyAuth(),
+	}
 }
 
 // write stores c by the crash rule: in the atomic mode all in one batch, then one sync. Otherwise
-// first blocks and nodes, which nobody looks at yet, and the identity; then bits and head; with a sync
-// after each.
+// first blocks and nodes, which nobody looks at yet, and the identity; then bits, head and the rest;
+// with a sync after each.
 //
 // On an error the old head is still valid. It may be that the new one is stored nevertheless; then
 // write puts the old one back before it stores anything else.
 func (s *storage) write(ctx context.Context, c *commit) error {
+	if err := s.prepare(ctx, c); err != nil {
+		return err
+	}
+	err := s.commit(ctx, c)
+	s.finish(c, err)
+	if err != nil {
+		return fmt.Errorf("feed: store: %w", err)
+	}
+	return nil
+}
+
+// prepare mends what a failed commit left and collects the node pages of c.
+func (s *storage) prepare(ctx context.Context, c *commit) error {
 	if s.unsure {
 		if err := s.restore(ctx, c); err != nil {
 			return err
 		}
 	}
-	pages, err := s.dirtyPages(ctx, c)
+	if err := s.dirtyPages(ctx, c); err != nil {
+		return err
+	}
+	if c.garbage != nil {
+		c.puts = append(c.puts, put{s.garbageKey(), c.garbage.append(nil), s.garbage.append(nil)})
+	}
+	return nil
+}
+
+func (s *storage) commit(ctx context.Context, c *commit) error {
+	batch, err := s.ds.Batch(ctx)
 	if err != nil {
 		return err
 	}
 	s.pages.begin()
-	bitPages, err := s.store(ctx, c, pages)
-	if err != nil {
-		s.pages.publish(nil, c.base.length)
-		s.unsure = true
-		for i := range pages {
-			s.suspect = append(s.suspect, pages[i].id)
-		}
-		return fmt.Errorf("feed: store: %w", err)
+	if err := s.putFirst(ctx, batch, c); err != nil {
+		return err
 	}
-	s.pages.publish(pages, c.head.length)
-	s.bitPages = bitPages
-	return nil
+	if !s.atomic && (len(c.blocks)+len(c.pages) > 0 || c.auth != nil) {
+		if err := batch.Commit(ctx); err != nil {
+			return err
+		}
+		// A manifest is true by itself, and a head without its manifest could not be verified. A new
+		// generation must be complete before a head says that it counts.
+		if err := s.sync(ctx, c.durable || c.auth != nil || c.moved); err != nil {
+			return err
+		}
+		if batch, err = s.ds.Batch(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.putSecond(ctx, batch, c); err != nil {
+		return err
+	}
+	if err := batch.Commit(ctx); err != nil {
+		return err
+	}
+	return s.sync(ctx, c.durable)
 }
 
-// dirtyPages returns the pages of c's nodes with these nodes added.
-func (s *storage) dirtyPages(ctx context.Context, c *commit) ([]dirtyPage, error) {
-	var pages []dirtyPage
+// finish takes note of what has been stored, or not.
+func (s *storage) finish(c *commit, err error) {
+	if err != nil {
+		s.pages.abandon()
+		s.unsure = true
+		for _, p := range c.pages {
+			u := put{key: s.nodePageKey(p.generation, p.id)}
+			if p.old != nil {
+				u.value = p.old.appendRecord(nil)
+			}
+			s.undo = append(s.undo, u)
+		}
+		for _, p := range c.puts {
+			s.undo = append(s.undo, put{key: p.key, value: p.old})
+		}
+		return
+	}
+	s.pages.publish(c.pages, c.head.generations.newest(), c.head.length)
+	if c.moved {
+		s.pages.retire(c.base.generations.newest())
+	}
+	s.bitPages = c.bitPages
+	if c.garbage != nil {
+		s.garbage = *c.garbage
+	}
+}
+
+// dirtyPages adds the pages of c's nodes with these nodes added, and those that the new generation
+// begins with.
+func (s *storage) dirtyPages(ctx context.Context, c *commit) error {
 	at := -1
 	for i := range c.nodes {
 		id, slot := locate(c.nodes[i].Index)
-		if at < 0 || pages[at].id != id {
-			at = slices.IndexFunc(pages, func(p dirtyPage) bool { return p.id == id })
+		if at < 0 || c.pages[at].id != id {
+			at = slices.IndexFunc(c.pages, func(p dirtyPage) bool { return p.id == id })
 		}
 		if at < 0 {
-			p := new(nodePage)
-			if start, _ := id.blocks(); start < c.base.length {
-				old, err := s.loadPage(ctx, c.base.generations, id)
-				if err != nil {
-					return nil, err
-				}
-				*p = *old
+			if err := s.dirtyPage(ctx, c, id); err != nil {
+				return err
 			}
-			pages = append(pages, dirtyPage{id, p})
-			at = len(pages) - 1
+			at = len(c.pages) - 1
 		}
-		pages[at].page.set(slot, &c.nodes[i])
+		c.pages[at].page.set(slot, &c.nodes[i])
 	}
-	return pages, nil
+	if !c.moved {
+		return nil
+	}
+	start := c.head.generations[len(c.head.generations)-1].start
+	for level := uint(0); c.keep >= 1<<(level*pageLevels); level++ { // others have no nodes yet
+		shift := pageShift(level)
+		for n := start >> shift; n<<shift < c.keep; n++ {
+			id := makePageID(level, n)
+			if slices.ContainsFunc(c.pages, func(p dirtyPage) bool { return p.id == id }) {
+				continue
+			}
+			if err := s.dirtyPage(ctx, c, id); err != nil {
+				return err
+			}
+			if last := len(c.pages) - 1; c.pages[last].page.empty() {
+				c.pages = c.pages[:last]
+			}
+		}
+	}
+	return nil
 }
 
-func (s *storage) store(ctx context.Context, c *commit, pages []dirtyPage) (bitPages []uint64, err error) {
-	batch, err := s.ds.Batch(ctx)
-	if err != nil {
-		return nil, err
+// dirtyPage adds a page as it is in base, without what does not count any more.
+func (s *storage) dirtyPage(ctx context.Context, c *commit, id pageID) error {
+	p := dirtyPage{generation: c.head.generations.ofPage(id), id: id, page: new(nodePage)}
+	if start, _ := id.blocks(); start < c.keep {
+		old, err := c.view.loadPage(ctx, id)
+		if err != nil {
+			return err
+		}
+		*p.page = *old
+		p.page.truncate(id, c.keep)
+		if c.view.generationOf(id) == p.generation {
+			p.old = old
+		}
 	}
+	c.pages = append(c.pages, p)
+	return nil
+}
+
+// putFirst puts what may be there before its time.
+func (s *storage) putFirst(ctx context.Context, batch datastore.Batch, c *commit) error {
 	if err := s.putBlocks(ctx, batch, c); err != nil {
-		return nil, err
+		return err
 	}
-	for i := range pages {
-		p := &pages[i]
-		key := s.nodePageKey(generations(c.head.generations).ofPage(p.id), p.id)
-		if err := batch.Put(ctx, key, p.page.appendRecord(make([]byte, 0, p.page.recordSize()))); err != nil {
-			return nil, err
+	for i := range c.pages {
+		p := &c.pages[i]
+		key := s.nodePageKey(p.generation, p.id)
+		var err error
+		if p.page.empty() {
+			err = batch.Delete(ctx, key)
+		} else {
+			err = batch.Put(ctx, key, p.page.appendRecord(make([]byte, 0, p.page.recordSize())))
+		}
+		if err != nil {
+			return err
 		}
 	}
 	if c.auth != nil {
-		if err := batch.Put(ctx, s.authKey(), c.auth.append(nil)); err != nil {
-			return nil, err
+		return batch.Put(ctx, s.authKey(), c.auth.append(nil))
+	}
+	return nil
+}
+
+// putSecond puts what makes the change count.
+func (s *storage) putSecond(ctx context.Context, batch datastore.Batch, c *commit) error {
+	c.bitPages = s.bitPages
+	if !c.branch {
+		put := s.putBits
+		if c.after != nil {
+			put = s.putAllBits
+		}
+		if err := put(ctx, batch, c); err != nil {
+			return err
+		}
+		if err := batch.Put(ctx, s.headKey(), c.head.append(nil)); err != nil {
+			return err
 		}
 	}
-	if !s.atomic && (len(c.blocks)+len(pages) > 0 || c.auth != nil) {
-		if err := batch.Commit(ctx); err != nil {
-			return nil, err
-		}
-		// A manifest is true by itself, and a head without its manifest could not be verified.
-		if err := s.sync(ctx, c.durable || c.auth != nil); err != nil {
-			return nil, err
-		}
-		if batch, err = s.ds.Batch(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if bitPages, err = s.putBits(ctx, batch, c); err != nil {
-		return nil, err
-	}
-	if err := batch.Put(ctx, s.headKey(), c.head.append(nil)); err != nil {
-		return nil, err
+	if err := putAll(ctx, batch, c.puts); err != nil {
+		return err
 	}
 	if c.also != nil {
-		if err := c.also(ctx, batch); err != nil {
-			return nil, err
+		return c.also(ctx, batch)
+	}
+	return nil
+}
+
+func putAll(ctx context.Context, batch datastore.Batch, puts []put) (err error) {
+	for _, p := range puts {
+		if p.value == nil {
+			err = batch.Delete(ctx, p.key)
+		} else {
+			err = batch.Put(ctx, p.key, p.value)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if err := batch.Commit(ctx); err != nil {
-		return nil, err
-	}
-	return bitPages, s.sync(ctx, c.durable)
+	return nil
 }
 
 // putBlocks copies the blocks, unless the batch does: a datastore may keep what it is given, and the
@@ -155,7 +291,7 @@ func (s *storage) putBlocks(ctx context.Context, batch datastore.Batch, c *commi
 	keyBytes := make([]byte, 0, keySize*len(c.blocks))
 	for i := range c.blocks {
 		index := c.blocks[i].index
-		keyBytes = s.appendBlockKey(keyBytes, generations(c.head.generations).of(index), index)
+		keyBytes = s.appendBlockKey(keyBytes, c.head.generations.of(index), index)
 	}
 	keys := string(keyBytes)
 	var values []byte
@@ -182,13 +318,13 @@ func (s *storage) putBlocks(ctx context.Context, batch datastore.Batch, c *commi
 
 // putBits stores the bit pages of c's blocks past the contiguous length and deletes those that the
 // contiguous length has passed.
-func (s *storage) putBits(ctx context.Context, batch datastore.Batch, c *commit) ([]uint64, error) {
+func (s *storage) putBits(ctx context.Context, batch datastore.Batch, c *commit) error {
 	list := s.bitPages
 	passed := c.head.contiguous / bitfield.PageBits // pages below are full
 	n, _ := slices.BinarySearch(list, passed)
 	for _, p := range list[:n] {
 		if err := batch.Delete(ctx, s.bitPageKey(p)); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	changed := n > 0
@@ -216,49 +352,72 @@ func (s *storage) putBits(ctx context.Context, batch datastore.Batch, c *commit)
 			}
 		}
 		if err := batch.Put(ctx, s.bitPageKey(p), bytes.TrimRight(page, "\x00")); err != nil {
-			return nil, err
+			return err
 		}
 	}
+	c.bitPages = list
 	if changed {
-		if err := batch.Put(ctx, s.bitListKey(), appendPageList(nil, list)); err != nil {
-			return nil, err
-		}
+		return batch.Put(ctx, s.bitListKey(), appendPageList(nil, list))
 	}
-	return list, nil
+	return nil
 }
 
-// restore makes the stored state that of memory again, after a commit whose fate is unknown.
-func (s *storage) restore(ctx context.Context, c *commit) error {
-	batch, err := s.ds.Batch(ctx)
-	if err != nil {
-		return fmt.Errorf("feed: store: %w", err)
+// putAllBits stores all bit pages past the contiguous length as they are afterwards, but for those
+// that stay as they are stored.
+func (s *storage) putAllBits(ctx context.Context, batch datastore.Batch, c *commit) error {
+	list := pagesOf(c.after, c.head.contiguous, c.head.length)
+	for _, p := range s.bitPages {
+		if _, found := slices.BinarySearch(list, p); !found {
+			if err := batch.Delete(ctx, s.bitPageKey(p)); err != nil {
+				return err
+			}
+		}
 	}
-	list := []uint64(nil)
-	for start, end := range c.bits.Ranges(c.base.contiguous, c.base.length) {
-		for p := start / bitfield.PageBits; p <= (end-1)/bitfield.PageBits; p++ {
+	for _, p := range list {
+		page := bytes.TrimRight(c.after.Page(p), "\x00")
+		// Of a page that the contiguous length has reached, what is stored may be old.
+		_, stored := slices.BinarySearch(s.bitPages, p)
+		if stored && p*bitfield.PageBits >= c.feed.contiguous && bytes.Equal(page, bytes.TrimRight(c.bits.Page(p), "\x00")) {
+			continue
+		}
+		if err := batch.Put(ctx, s.bitPageKey(p), page); err != nil {
+			return err
+		}
+	}
+	c.bitPages = list
+	return batch.Put(ctx, s.bitListKey(), appendPageList(nil, list))
+}
+
+// pagesOf returns the numbers of the bit pages that hold a bit of [start, end).
+func pagesOf(bits *bitfield.Bitfield, start, end uint64) (list []uint64) {
+	for from, to := range bits.Ranges(start, end) {
+		for p := from / bitfield.PageBits; p <= (to-1)/bitfield.PageBits; p++ {
 			if n := len(list); n == 0 || list[n-1] != p {
 				list = append(list, p)
 			}
 		}
 	}
+	return list
+}
+
+// restore makes the stored state that of memory again, after commits whose fate is unknown.
+func (s *storage) restore(ctx context.Context, c *commit) error {
+	batch, err := s.ds.Batch(ctx)
+	if err != nil {
+		return fmt.Errorf("feed: store: %w", err)
+	}
+	list := pagesOf(c.bits, c.feed.contiguous, c.feed.length)
 	for _, p := range list {
 		if err := batch.Put(ctx, s.bitPageKey(p), bytes.TrimRight(c.bits.Page(p), "\x00")); err != nil {
 			return fmt.Errorf("feed: store: %w", err)
 		}
 	}
-	for _, id := range s.suspect {
-		p, err := s.loadPage(ctx, c.base.generations, id)
-		if err != nil {
-			return err
-		}
-		key := s.nodePageKey(generations(c.base.generations).ofPage(id), id)
-		if err := batch.Put(ctx, key, p.appendRecord(nil)); err != nil {
-			return fmt.Errorf("feed: store: %w", err)
-		}
-	}
-	err = batch.Put(ctx, s.bitListKey(), appendPageList(nil, list))
+	err = putAll(ctx, batch, s.undo)
 	if err == nil {
-		err = batch.Put(ctx, s.headKey(), c.base.append(nil))
+		err = batch.Put(ctx, s.bitListKey(), appendPageList(nil, list))
+	}
+	if err == nil {
+		err = batch.Put(ctx, s.headKey(), c.feed.append(nil))
 	}
 	if err == nil {
 		err = batch.Commit(ctx)
@@ -269,7 +428,7 @@ func (s *storage) restore(ctx context.Context, c *commit) error {
 	if err != nil {
 		return fmt.Errorf("feed: store: %w", err)
 	}
-	s.bitPages, s.unsure, s.suspect = list, false, nil
+	s.bitPages, s.unsure, s.undo = list, false, nil
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -41,6 +42,21 @@ var (
 	ErrDeferred = errors.New("feed: request deferred")
 	// ErrFrozen: two contradicting heads were signed, the feed takes nothing more.
 	ErrFrozen = errors.New("feed: frozen by conflicting heads")
+
+	// ErrSnapshotNotAvailable: a snapshot does not have the block, or the feed was truncated below a block
+	// while a call waited for it, so that it cannot come any more.
+	ErrSnapshotNotAvailable = errors.New("feed: block not available any more")
+	// ErrDiverged: the feed is not what the change was made for; nothing has changed.
+	ErrDiverged = errors.New("feed: diverged")
+	// ErrNotAtomic: the datastore cannot store changes of several feeds at once.
+	ErrNotAtomic = errors.New("feed: datastore has no atomic batches for all of these feeds")
+	// ErrRecovering: the feed was opened from a backup, and nobody has confirmed yet that it is not older
+	// than what its readers have.
+	ErrRecovering = errors.New("feed: recovering")
+	// ErrTimeout: the session's Timeout has passed. It wraps context.DeadlineExceeded.
+	ErrTimeout = fmt.Errorf("feed: timeout: %w", context.DeadlineExceeded)
+	// ErrName: the name of a branch, or key of user data, is empty or too long; or there are too many.
+	ErrName = errors.New("feed: invalid name")
 
 	// ErrInvalidProof: the proof has the wrong shape.
 	ErrInvalidProof = merkle.ErrInvalidProof

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	datastore "github.com/ipfs/go-datastore"
 
@@ -30,6 +31,9 @@ type Options struct {
 
 	// Also puts what is to commit together with the feed's first record (Create only).
 	Also func(ctx context.Context, b datastore.Batch) error
+
+	// Encryption is what sessions use that have none of their own; nil: blocks are stored as they are.
+	Encryption Encryption
 
 	// NoSync returns from Append before the blocks are on stable storage. After a power failure the
 	// feed may have forgotten blocks that peers have seen; appending then makes a fork that they
@@ -66,13 +70,16 @@ func (o *Options) normalize() error {
 // It starts no goroutine. Close it when no session is left.
 type Feed struct {
 	// set in Open
-	key     Key
-	dk      DiscoveryKey
-	storage *storage
-	space   func() error
-	log     *slog.Logger
-	ops     lifecycle.Group // whoever touches the datastore
-	turn    chan struct{}   // held for a whole append or apply; capacity 1
+	key        Key
+	dk         DiscoveryKey
+	storage    *storage
+	space      func() error
+	encryption Encryption // nil: none
+	log        *slog.Logger
+	ops        lifecycle.Group // whoever touches the datastore
+
+	sweepDue atomic.Bool   // there may be garbage that can be deleted now
+	turn     chan struct{} // held for a whole append or apply; capacity 1
 
 	// under mu; written only by who has the turn as well, except closed, source and the two sets
 	mu       sync.RWMutex
@@ -87,9 +94,13 @@ type Feed struct {
 	source   Source
 	subs     map[*Subscription]struct{}
 	sessions map[*Session]struct{}
+	branches map[string]*line   // all that are stored
+	lines    map[*line]struct{} // all that are open or stored
+	epoch    *epoch             // that of the readers who come now
 
 	// owned by the turn
-	authDirty bool // auth has not been stored yet
+	authDirty bool     // auth has not been stored yet
+	stale     []*epoch // earlier ones that may have readers
 }
 
 // Open opens the feed stored under opts.Prefix. ctx bounds the opening only.
@@ -118,6 +129,11 @@ func Open(ctx context.Context, ds datastore.Batching, opts Options) (*Feed, erro
 	}
 	f.bits = *bits
 	f.local = f.bits.Count(0, head.length)
+	if err := f.loadBranches(ctx); err != nil {
+		return nil, fmt.Errorf("open %s: %w", opts.Prefix, err)
+	}
+	f.sweepDue.Store(true)
+	f.sweepIfQuiet(ctx)
 	if auth.manifest == nil && known.manifest != nil {
 		f.authDirty = true // whoever gave it can give it again: no need for a commit of its own
 	}
@@ -158,16 +174,20 @@ func Create(ctx context.Context, ds datastore.Batching, opts Options) (*Feed, er
 
 func newFeed(s *storage, opts *Options, auth *authRecord, head *headRecord) (*Feed, error) {
 	f := &Feed{
-		key:      auth.key,
-		dk:       auth.key.DiscoveryKey(),
-		storage:  s,
-		space:    opts.Space,
-		turn:     make(chan struct{}, 1),
-		head:     head,
-		auth:     auth,
-		pair:     auth.pair,
-		subs:     make(map[*Subscription]struct{}),
-		sessions: make(map[*Session]struct{}),
+		key:        auth.key,
+		dk:         auth.key.DiscoveryKey(),
+		storage:    s,
+		space:      opts.Space,
+		encryption: opts.Encryption,
+		turn:       make(chan struct{}, 1),
+		head:       head,
+		auth:       auth,
+		pair:       auth.pair,
+		subs:       make(map[*Subscription]struct{}),
+		sessions:   make(map[*Session]struct{}),
+		branches:   make(map[string]*line),
+		lines:      make(map[*line]struct{}),
+		epoch:      new(epoch),
 	}
 	f.log = opts.Logger.With("feed", f.dk.Short())
 	if opts.KeyPair != nil {
@@ -258,6 +278,7 @@ func (f *Feed) infoLocked() Info {
 		HasManifest:      f.who != nil,
 		Compat:           f.who != nil && f.who.compat,
 		Frozen:           f.auth.frozen,
+		Recovering:       f.auth.recovering,
 	}
 }
 
@@ -411,15 +432,4 @@ func (f *Feed) checkSpace(n uint64) error {
 		return fmt.Errorf("%w: %d bytes are free beside the reserve", ErrNoSpace, free)
 	}
 	return nil
-}
-
-// view returns a reader of nodes as they are now, and the state it belongs to.
-func (f *Feed) view() (view, *merkle.Tree) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.viewLocked(), f.tree
-}
-
-func (f *Feed) viewLocked() view {
-	return view{s: f.storage, fork: f.head.fork, length: f.head.length, roots: f.head.roots, generations: f.head.generations}
 }

@@ -476,7 +476,7 @@ func TestRangeLists(t *testing.T) {
 		var got []Range
 		if random.IntN(2) == 0 {
 			b = fill(true)
-			got = mergeRanges(append([]Range(nil), a...), b)
+			got = mergeRanges(append([]Range(nil), a...), b, MaxChangeRanges)
 		} else {
 			b = fill(false)
 			got = subtractRanges(a, b)
@@ -493,7 +493,7 @@ func TestRangeLists(t *testing.T) {
 	}
 	var many []Range
 	for i := range uint64(3 * MaxChangeRanges) {
-		many = mergeRanges(many, []Range{{Start: i * 10, End: i*10 + 1 + i%3}})
+		many = mergeRanges(many, []Range{{Start: i * 10, End: i*10 + 1 + i%3}}, MaxChangeRanges)
 		if len(many) > MaxChangeRanges {
 			t.Fatalf("%d ranges are kept", len(many))
 		}

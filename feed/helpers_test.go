@@ -36,6 +36,14 @@ func (s ableStore) ReadRange(_ context.Context, start, end string, fn func(key, 
 	return errors.Join(err, it.Close())
 }
 
+func (s ableStore) DeleteRange(_ context.Context, start, end string) error {
+	return s.DB.DeleteRange([]byte(start), []byte(end), pebble.NoSync)
+}
+
+func (s ableStore) Compact(ctx context.Context, start, end string) error {
+	return s.DB.Compact(ctx, []byte(start), []byte(end), false)
+}
+
 func (s ableStore) Batch(context.Context) (datastore.Batch, error) {
 	return &ableBatch{s.DB.NewBatch(), s.DB}, nil
 }

@@ -45,3 +45,43 @@ const (
 	// read would go to the datastore.
 	minCacheNodePages = 4
 )
+
+// Bounds on generations, see generations.mergeStart.
+const (
+	// mergeGenerations is the length of the list below which nothing is merged.
+	mergeGenerations = 16
+
+	// mergeLeast is how many blocks are always worth copying.
+	mergeLeast = 16
+
+	// mergeBlocks and mergeBytes bound what one truncation copies.
+	mergeBlocks = 4096
+	mergeBytes  = 4 << 20
+)
+
+// maxCleared bounds the list of cleared ranges that wait for being swept.
+const maxCleared = 256
+
+const (
+	// maxDeletes bounds the records that one batch deletes or rewrites while garbage is swept.
+	maxDeletes = 1024
+
+	// maxDeadRanges bounds the list of deleted key ranges that wait for a compaction; more are joined.
+	maxDeadRanges = 64
+
+	// compactBytes is how much has to be deleted before the datastore is made to give the space back at
+	// once: a compaction rewrites what lies around, so doing it for less costs more than it gives.
+	compactBytes = 4 << 20
+)
+
+const (
+	// MaxNameBytes bounds the names of branches and the keys of user data; with the feed's prefix and in
+	// hexadecimal they stay far below what any datastore takes as a key.
+	MaxNameBytes = 255
+
+	// MaxUserDataBytes bounds one value of user data: it is for settings, not for contents.
+	MaxUserDataBytes = 1 << 20
+
+	// maxBranches bounds the branches of a feed, all of which are in memory while it is open.
+	maxBranches = 1024
+)

@@ -3,6 +3,7 @@ package feed
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 	"sync"
 
@@ -19,8 +20,9 @@ import (
 const (
 	pageLevels  = 7
 	pageNodes   = 1<<pageLevels - 1
-	nodeRecord  = 8 + 32          // size, hash
-	presentSize = pageNodes/8 + 1 // one bit for each node
+	nodeRecord  = 8 + 32            // size, hash
+	presentSize = pageNodes/8 + 1   // one bit for each node
+	pageDepth   = 48/pageLevels + 1 // levels of pages of a feed of maxLength blocks
 )
 
 // pageID names a page: level<<44 | number. Numbers have 44 bits: maxLength/64 is less.
@@ -35,6 +37,17 @@ func locate(i flattree.Index) (pageID, uint) {
 	up := pageLevels - 1 - local // levels between the node and the top of its page
 	slot := flattree.At(local, offset&(1<<up-1))
 	return pageID(uint64(level)<<pageLevelShift | offset>>up), uint(slot)
+}
+
+// level and number are the two parts of a page's name.
+func (id pageID) level() uint    { return uint(id >> pageLevelShift) }
+func (id pageID) number() uint64 { return uint64(id) & (1<<pageLevelShift - 1) }
+
+// pageShift is the binary logarithm of the number of blocks below a page of a level.
+func pageShift(level uint) uint { return level*pageLevels + pageLevels - 1 }
+
+func makePageID(level uint, number uint64) pageID {
+	return pageID(uint64(level)<<pageLevelShift | number)
 }
 
 // blocks returns the blocks below the page, half-open.
@@ -66,6 +79,8 @@ func (p *nodePage) set(slot uint, n *Node) {
 	p.present[slot/64] |= 1 << (slot % 64)
 	p.size[slot], p.hash[slot] = n.Size, n.Hash
 }
+
+func (p *nodePage) empty() bool { return p.present[0]|p.present[1] == 0 }
 
 func (p *nodePage) drop(slot uint) { p.present[slot/64] &^= 1 << (slot % 64) }
 
@@ -134,40 +149,45 @@ type pageCache struct {
 	mu      sync.Mutex
 	entries []cachedPage
 	clock   uint64
-	writing bool   // between begin and publish
-	epoch   uint64 // counts publications
-	length  uint64 // of the head that is stored; nodes beyond it are leftovers
+	writing bool              // between begin and publish
+	epoch   uint64            // counts publications
+	lengths map[uint32]uint64 // by generation that is written: of the head that is stored; nodes beyond it are leftovers
 }
 
 type cachedPage struct {
-	id   pageID
-	used uint64
-	page *nodePage
+	generation uint32
+	id         pageID
+	used       uint64
+	page       *nodePage
 }
 
 // get returns a page; or else, for one that is loaded instead, the length to truncate it to and the
 // epoch to hand to offer. The length must be the newest, not that of the reader's view: others may
-// get the page.
-func (c *pageCache) get(id pageID) (p *nodePage, length, epoch uint64) {
+// get the page. Of a generation that nobody writes any more all nodes count, up to a view's length.
+func (c *pageCache) get(g uint32, id pageID) (p *nodePage, length, epoch uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range c.entries {
-		if e := &c.entries[i]; e.id == id {
+		if e := &c.entries[i]; e.id == id && e.generation == g {
 			c.clock++
 			e.used = c.clock
-			return e.page, c.length, c.epoch
+			return e.page, 0, c.epoch
 		}
 	}
-	return nil, c.length, c.epoch
+	length, ok := c.lengths[g]
+	if !ok {
+		length = math.MaxUint64
+	}
+	return nil, length, c.epoch
 }
 
 // offer adds a page that a reader has loaded, unless it may be older than what is being or has been
 // written since.
-func (c *pageCache) offer(id pageID, p *nodePage, epoch uint64) {
+func (c *pageCache) offer(g uint32, id pageID, p *nodePage, epoch uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.writing && c.epoch == epoch {
-		c.put(id, p)
+		c.put(g, id, p)
 	}
 }
 
@@ -178,24 +198,42 @@ func (c *pageCache) begin() {
 	c.writing = true
 }
 
-// publish ends the writing of the pages of a head of length blocks.
-func (c *pageCache) publish(pages []dirtyPage, length uint64) {
+// publish ends the writing of the pages of a head of length blocks, whose newest generation is g.
+func (c *pageCache) publish(pages []dirtyPage, g uint32, length uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.writing = false
 	c.epoch++
-	c.length = length
+	if c.lengths == nil {
+		c.lengths = make(map[uint32]uint64)
+	}
+	c.lengths[g] = length
 	for i := range pages {
-		c.put(pages[i].id, pages[i].page)
+		c.put(pages[i].generation, pages[i].id, pages[i].page)
 	}
 }
 
-func (c *pageCache) put(id pageID, p *nodePage) {
+// abandon ends a writing that has failed.
+func (c *pageCache) abandon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writing = false
+	c.epoch++
+}
+
+// retire says that a generation is not written any more.
+func (c *pageCache) retire(g uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.lengths, g)
+}
+
+func (c *pageCache) put(g uint32, id pageID, p *nodePage) {
 	c.clock++
 	oldest := -1
 	for i := range c.entries {
 		e := &c.entries[i]
-		if e.id == id {
+		if e.id == id && e.generation == g {
 			e.page, e.used = p, c.clock
 			return
 		}
@@ -204,8 +242,8 @@ func (c *pageCache) put(id pageID, p *nodePage) {
 		}
 	}
 	if len(c.entries) < c.limit {
-		c.entries = append(c.entries, cachedPage{id, c.clock, p})
+		c.entries = append(c.entries, cachedPage{g, id, c.clock, p})
 	} else {
-		c.entries[oldest] = cachedPage{id, c.clock, p}
+		c.entries[oldest] = cachedPage{g, id, c.clock, p}
 	}
 }

@@ -29,7 +29,9 @@ func (f *Feed) Prove(ctx context.Context, reqs []Request) ([]Proved, error) {
 	}
 	results := make([]Proved, len(reqs))
 	f.mu.RLock()
-	v, tree, who := f.viewLocked(), f.tree, f.who
+	in, who := f.readLocked(nil), f.who
+	defer in.leave()
+	v, tree := in.view, in.tree
 	signature := f.head.signature
 	ask := make([]Request, 0, len(reqs))
 	asked := make([]int, 0, len(reqs))
@@ -115,11 +117,15 @@ func (f *Feed) blockValues(ctx context.Context, g generations, ps []merkle.Prove
 	return f.storage.blocks(ctx, g, indexes, MaxProveBytes)
 }
 
-// readBlock reads a block whose bit is set.
-func (f *Feed) readBlock(ctx context.Context, g generations, index uint64) ([]byte, error) {
-	b, err := f.storage.block(ctx, g, index)
+// readBlock reads a block of l that its bits tell, under the generation in which it is stored.
+func (f *Feed) readBlock(ctx context.Context, l *line, g uint32, index uint64) ([]byte, error) {
+	b, err := f.storage.get(ctx, f.storage.blockKey(g, index))
 	if b == nil && err == nil {
-		err = f.lost(ctx, index)
+		if l == nil {
+			err = f.lost(ctx, index)
+		} else {
+			err = fmt.Errorf("%w: block %d is gone", ErrCorrupt, index)
+		}
 	}
 	return b, err
 }
@@ -142,7 +148,7 @@ func (f *Feed) forget(ctx context.Context, index uint64) error {
 	if err != nil {
 		return err
 	}
-	b, err := f.storage.block(ctx, f.head.generations, index)
+	b, err := f.storage.block(ctx, f.head.generations.of(index), index)
 	if err != nil || b != nil || !f.bits.Has(index) {
 		giveBack()
 		return err
@@ -174,8 +180,9 @@ func (f *Feed) Plan(ctx context.Context, blocks []uint64) (nodes []uint64, err e
 	for i, b := range blocks {
 		at[i] = flattree.Leaf(min(b, bitfield.MaxIndex/2))
 	}
-	v, tree := f.view()
-	if nodes, err = tree.MissingNodes(ctx, v, at); err != nil {
+	in := f.read(nil)
+	defer in.leave()
+	if nodes, err = in.tree.MissingNodes(ctx, in.view, at); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
 	return nodes, nil
@@ -189,11 +196,12 @@ func (f *Feed) CanUpgrade(ctx context.Context, length uint64) (bool, error) {
 	if !ok {
 		return false, ErrClosed
 	}
-	v, tree := f.view()
-	if length == 0 || length >= tree.Length() {
+	in := f.read(nil)
+	defer in.leave()
+	if length == 0 || length >= in.tree.Length() {
 		return length == 0, nil
 	}
-	can, err := merkle.HasRoots(ctx, v, length)
+	can, err := merkle.HasRoots(ctx, in.view, length)
 	if err != nil {
 		return false, fmt.Errorf("can upgrade: %w", err)
 	}
@@ -203,13 +211,18 @@ func (f *Feed) CanUpgrade(ctx context.Context, length uint64) (bool, error) {
 // Locate finds the block of byte number byteOffset by what is stored, of each block's bytes the first
 // padding not counted; or it says which blocks to ask for to get closer. The error is the machine's.
 func (f *Feed) Locate(ctx context.Context, byteOffset, padding uint64) (Place, error) {
+	return f.locate(ctx, nil, byteOffset, padding)
+}
+
+func (f *Feed) locate(ctx context.Context, l *line, byteOffset, padding uint64) (Place, error) {
 	_, leave, ok := f.ops.Enter()
 	defer leave()
 	if !ok {
 		return Place{}, ErrClosed
 	}
-	v, tree := f.view()
-	place, err := tree.Seek(ctx, v, byteOffset, padding)
+	in := f.read(l)
+	defer in.leave()
+	place, err := in.tree.Seek(ctx, in.view, byteOffset, padding)
 	if err != nil {
 		return Place{}, fmt.Errorf("locate byte %d: %w", byteOffset, err)
 	}

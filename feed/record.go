@@ -10,13 +10,6 @@ import (
 // recordVersion begins the head and auth records.
 const recordVersion = 1
 
-// generation says that blocks from start on (up to the start of the next generation) are stored
-// under this generation's number. Each truncation starts one.
-type generation struct {
-	number uint32
-	start  uint64
-}
-
 // headRecord is what is stored of a head: enough to open the feed without reading any node.
 //
 //	uint 1, fork, length, contiguous length
@@ -25,12 +18,12 @@ type generation struct {
 //	buffer signature
 type headRecord struct {
 	fork, length, contiguous uint64
-	generations              []generation // by start; the first starts at 0
+	generations              generations
 	roots                    []Node
 	signature                []byte
 }
 
-func emptyHead() *headRecord { return &headRecord{generations: []generation{{}}} }
+func emptyHead() *headRecord { return &headRecord{generations: generations{{}}} }
 
 func (h *headRecord) append(b []byte) []byte {
 	b = compact.AppendUint(b, recordVersion)
@@ -55,7 +48,7 @@ func parseHeadRecord(b []byte) (*headRecord, error) {
 		return nil, fmt.Errorf("%w: head record of version %d", ErrCorrupt, v)
 	}
 	h := &headRecord{fork: d.Uint(), length: d.Uint(), contiguous: d.Uint()}
-	h.generations = make([]generation, d.Count(2))
+	h.generations = make(generations, d.Count(2))
 	for i := range h.generations {
 		h.generations[i] = generation{uint32(d.Uint()), d.Uint()}
 	}
@@ -68,7 +61,7 @@ func parseHeadRecord(b []byte) (*headRecord, error) {
 	if err := d.Err(); err != nil {
 		return nil, fmt.Errorf("%w: head record: %w", ErrCorrupt, err)
 	}
-	if h.length > maxLength || h.contiguous > h.length || len(h.generations) == 0 || h.generations[0].start != 0 {
+	if h.length > maxLength || h.contiguous > h.length || !h.generations.valid() {
 		return nil, fmt.Errorf("%w: head record out of bounds", ErrCorrupt)
 	}
 	return h, nil
@@ -76,25 +69,30 @@ func parseHeadRecord(b []byte) (*headRecord, error) {
 
 // authRecord is what is stored of a feed's identity.
 //
-//	uint 1, uint flags (1 frozen, 2 manifest, 4 seed), 32 byte key
+//	uint 1, uint flags (1 frozen, 2 manifest, 4 seed, 8 recovering), 32 byte key
 //	buffer manifest, 32 byte seed, as flagged
 type authRecord struct {
-	key      Key
-	frozen   bool
-	manifest *Manifest // nil: not known yet
-	pair     KeyPair   // zero: none
+	key        Key
+	frozen     bool
+	recovering bool      // appends wait until peers have confirmed the length
+	manifest   *Manifest // nil: not known yet
+	pair       KeyPair   // zero: none
 }
 
 const (
 	authFrozen = 1 << iota
 	authManifest
 	authSeed
+	authRecovering
 )
 
 func (a *authRecord) append(b []byte) []byte {
 	flags := uint64(0)
 	if a.frozen {
 		flags |= authFrozen
+	}
+	if a.recovering {
+		flags |= authRecovering
 	}
 	if a.manifest != nil {
 		flags |= authManifest
@@ -121,7 +119,7 @@ func parseAuthRecord(b []byte) (*authRecord, error) {
 		return nil, fmt.Errorf("%w: auth record of version %d", ErrCorrupt, v)
 	}
 	flags := d.Uint()
-	a := &authRecord{frozen: flags&authFrozen != 0, key: d.Fixed32()}
+	a := &authRecord{frozen: flags&authFrozen != 0, recovering: flags&authRecovering != 0, key: d.Fixed32()}
 	if flags&authManifest != 0 {
 		m, err := ParseManifest(d.Bytes(MaxManifestBytes))
 		if err != nil {

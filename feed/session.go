@@ -1,31 +1,44 @@
 package feed
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
+	"time"
 
 	"github.com/p2pcore/p2pcore/internal/merkle"
 )
 
 // SessionOptions of Feed.Session.
 type SessionOptions struct {
-	// KeyPair signs what this session appends; nil: the feed's own, if it has one.
+	// KeyPair signs what this session writes; nil: the feed's own, if it has one.
 	KeyPair *KeyPair
-	// ReadOnly refuses to append, whatever key pair there is.
+	// ReadOnly refuses to write, whatever key pair there is.
 	ReadOnly bool
+	// Encryption turns the blocks of the application into those that are stored and replicated, and back;
+	// nil: that of Options.Encryption; Plain: none, the blocks are read as they are stored.
+	Encryption Encryption
+	// Timeout bounds how long each call waits for the Source; then it fails with ErrTimeout. 0: no bound.
+	Timeout time.Duration
+	// Local never asks the Source: what is not stored is ErrNotAvailable or ErrOutOfRange at once.
+	Local bool
 	// OnClose is called once, at the end of the Close that ends the session or when the feed closes.
 	OnClose func()
 }
 
-// Session is a handle on a feed for an application. Sessions of one feed do not disturb each other.
-// All methods are safe for concurrent use.
+// Session is a handle on a feed for an application; or on a snapshot or branch of it, or on what an atom
+// is going to make of it. Sessions of one feed do not disturb each other. All methods are safe for
+// concurrent use.
 type Session struct {
 	// set once
-	feed    *Feed
-	pair    KeyPair
-	onClose func()
+	feed       *Feed
+	line       *line // nil: the feed itself
+	options    SessionOptions
+	pair       KeyPair
+	encryption Encryption // nil: none
 
 	// under mu
 	mu      sync.Mutex
@@ -34,38 +47,106 @@ type Session struct {
 }
 
 // waiter is a call of a session that may wait for long.
-type waiter struct{ cancel context.CancelCauseFunc }
+type waiter struct {
+	cancel context.CancelCauseFunc
+	block  uint64 // if known: what it waits for, which was below the feed's length
+	known  bool
+}
 
-// Session opens a handle. The error is ErrClosed, or ErrNotWritable if a key pair is given that may
-// not sign for the feed.
+// Session opens a handle. The error is ErrClosed, or ErrNotWritable if a key pair is given that is of no
+// signer of the feed.
 func (f *Feed) Session(o SessionOptions) (*Session, error) {
+	pair, err := f.pairFor(o)
+	if err != nil {
+		return nil, err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
 		return nil, ErrClosed
 	}
-	s := &Session{feed: f, onClose: o.OnClose, waiting: make(map[*waiter]struct{})}
+	s := f.sessionLocked(nil, o)
+	s.pair = pair
+	return s, nil
+}
+
+// pairFor returns what a session with these options signs with.
+func (f *Feed) pairFor(o SessionOptions) (KeyPair, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	switch {
 	case o.ReadOnly:
-	case o.KeyPair != nil:
-		if s.pair = *o.KeyPair; !f.writableLocked(s.pair) {
-			return nil, ErrNotWritable
-		}
-	default:
-		s.pair = f.pair
+		return KeyPair{}, nil
+	case o.KeyPair == nil:
+		return f.pair, nil
+	case !f.writableLocked(*o.KeyPair):
+		return KeyPair{}, ErrNotWritable
+	}
+	return *o.KeyPair, nil
+}
+
+// sessionLocked makes a session of l, or of the feed itself if it is nil.
+func (f *Feed) sessionLocked(l *line, o SessionOptions) *Session {
+	s := &Session{feed: f, line: l, options: o, encryption: o.Encryption, waiting: make(map[*waiter]struct{})}
+	if s.encryption == nil {
+		s.encryption = f.encryption
+	}
+	if s.encryption == Plain {
+		s.encryption = nil
 	}
 	f.sessions[s] = struct{}{}
-	return s, nil
+	if l != nil {
+		l.users++
+		f.lines[l] = struct{}{}
+	}
+	return s
 }
 
 // Close ends the session: its calls that wait return ErrClosed. The feed stays open. It may be called
 // twice.
 func (s *Session) Close() error {
-	s.feed.mu.Lock()
-	delete(s.feed.sessions, s)
-	s.feed.mu.Unlock()
+	f := s.feed
+	f.mu.Lock()
+	_, open := f.sessions[s]
+	delete(f.sessions, s)
+	free := open && s.line != nil && f.leaveLineLocked(s.line)
+	f.mu.Unlock()
 	s.end()
+	if free {
+		f.sweepAfterClose()
+	}
 	return nil
+}
+
+// leaveLineLocked counts a session of l less, and reports whether that may have made garbage.
+func (f *Feed) leaveLineLocked(l *line) bool {
+	l.users--
+	if l.users > 0 || l.name != "" && !l.gone {
+		return false
+	}
+	delete(f.lines, l)
+	f.sweepDue.Store(true)
+	return true
+}
+
+// sweepAfterClose deletes what a snapshot has kept, unless somebody is writing: then it is swept after that.
+func (f *Feed) sweepAfterClose() {
+	ctx, leave, ok := f.ops.Enter()
+	defer leave()
+	if !ok {
+		return // the next Open does it
+	}
+	select {
+	case f.turn <- struct{}{}:
+	default:
+		return
+	}
+	f.sweepIfQuiet(ctx)
+	dead := f.storage.takeDead()
+	<-f.turn
+	if err := f.storage.compact(ctx, dead); err != nil {
+		f.log.Warn("compaction failed", "err", err)
+	}
 }
 
 func (s *Session) end() {
@@ -76,26 +157,46 @@ func (s *Session) end() {
 		w.cancel(ErrClosed)
 	}
 	s.mu.Unlock()
-	if first && s.onClose != nil {
-		s.onClose()
+	if first && s.options.OnClose != nil {
+		s.options.OnClose()
 	}
 }
 
-// enter begins a call that may wait: ctx ends with the session as well. done must be called.
+// lose ends the calls that wait for blocks which were there before a rewriting and are gone.
+func (s *Session) lose(lost Range) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.waiting {
+		if w.known && lost.Start <= w.block && w.block < lost.End {
+			w.cancel(ErrSnapshotNotAvailable)
+		}
+	}
+}
+
+// enter begins a call that may wait: ctx ends with the session as well, and with its timeout. done must be
+// called.
 func (s *Session) enter(parent context.Context) (ctx context.Context, done func(), err error) {
+	return s.enterFor(parent, &waiter{})
+}
+
+func (s *Session) enterFor(parent context.Context, w *waiter) (ctx context.Context, done func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, nil, ErrClosed
 	}
-	ctx, cancel := context.WithCancelCause(parent)
-	w := &waiter{cancel}
+	ctx, w.cancel = context.WithCancelCause(parent)
+	stop := func() {}
+	if s.options.Timeout > 0 {
+		ctx, stop = context.WithTimeoutCause(ctx, s.options.Timeout, ErrTimeout)
+	}
 	s.waiting[w] = struct{}{}
 	return ctx, func() {
 		s.mu.Lock()
 		delete(s.waiting, w)
 		s.mu.Unlock()
-		cancel(nil)
+		stop()
+		w.cancel(nil)
 	}, nil
 }
 
@@ -105,12 +206,26 @@ func (s *Session) isClosed() bool {
 	return s.closed
 }
 
-// because makes ErrClosed of the error of a call that ended because the session did.
+// because returns why a call ended: the session did, or its timeout; the block that it waited for is gone.
 func because(ctx context.Context, err error) error {
-	if err != nil && errors.Is(context.Cause(ctx), ErrClosed) {
-		return ErrClosed
+	if err == nil {
+		return nil
+	}
+	cause := context.Cause(ctx)
+	for _, own := range []error{ErrClosed, ErrTimeout, ErrSnapshotNotAvailable, ErrFrozen} {
+		if errors.Is(cause, own) {
+			return cause
+		}
 	}
 	return err
+}
+
+// source returns who brings what is missing, or nil if nobody does for this session.
+func (s *Session) source() Source {
+	if s.options.Local {
+		return nil
+	}
+	return s.feed.Source()
 }
 
 // Feed returns the feed, for replication.
@@ -122,19 +237,42 @@ func (s *Session) Key() Key { return s.feed.key }
 // DiscoveryKey returns the name under which the feed is looked for.
 func (s *Session) DiscoveryKey() DiscoveryKey { return s.feed.dk }
 
-// Info returns the state at this moment, from memory. Writable speaks of this session.
+// Info returns the state at this moment, from memory. Writable speaks of this session, ByteLength of the
+// blocks of the application: the padding of encrypted ones does not count.
 func (s *Session) Info() Info {
 	f := s.feed
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	info := f.infoLocked()
 	info.Writable = f.writableLocked(s.pair)
+	if l := s.line; l != nil {
+		info.Head = l.tree.Head()
+		info.ContiguousLength = min(f.firstMissingLocked(l, 0), info.Length)
+		info.LocalBlocks = f.bits.Count(0, l.shared) + l.bits.Count(l.shared, info.Length)
+		info.Writable = !l.frozen && !l.gone && !s.options.ReadOnly
+	}
+	info.Padding = paddingOf(s.encryption)
+	info.ByteLength -= min(info.ByteLength, info.Padding*info.Length)
 	return info
+}
+
+func paddingOf(e Encryption) uint64 {
+	if e == nil {
+		return 0
+	}
+	return e.Padding()
 }
 
 // Has reports whether block index is stored.
 func (s *Session) Has(index uint64) bool {
-	return index < maxLength && s.feed.Has(Range{Start: index, End: index + 1})
+	return index < maxLength && s.HasRange(Range{Start: index, End: index + 1})
+}
+
+// HasRange reports whether all blocks of r are stored. It is true for an empty range.
+func (s *Session) HasRange(r Range) bool {
+	s.feed.mu.RLock()
+	defer s.feed.mu.RUnlock()
+	return s.feed.hasRangeLocked(s.line, r)
 }
 
 // Append adds blocks at the end, all or none, and returns the state after it; without blocks it does
@@ -142,34 +280,105 @@ func (s *Session) Has(index uint64) bool {
 // of them before. The blocks are not kept. Appends of several goroutines wait for each other.
 //
 // The error is ErrNotWritable, ErrBlockTooLarge (more than MaxBlockBytes), ErrNoSpace, ErrFrozen,
-// ErrClosed, ctx's or the datastore's. After an error the feed is as before.
+// ErrRecovering, ErrClosed, ctx's or the datastore's. After an error the feed is as before.
 func (s *Session) Append(ctx context.Context, blocks ...[]byte) (Info, error) {
+	return s.AppendWith(ctx, blocks, AppendOptions{})
+}
+
+// AppendWith is Append with options.
+func (s *Session) AppendWith(ctx context.Context, blocks [][]byte, o AppendOptions) (Info, error) {
 	if s.isClosed() {
 		return Info{}, ErrClosed
 	}
-	if err := s.feed.append(ctx, s.pair, blocks); err != nil {
+	by, err := s.signs(o.KeyPair, o.Signature)
+	if err != nil {
+		return Info{}, err
+	}
+	a := appending{signing: by, line: s.line, blocks: blocks, encryption: s.encryption, maxLength: o.MaxLength, condition: o.If}
+	if err := s.feed.append(ctx, &a); err != nil {
 		return Info{}, err
 	}
 	return s.Info(), nil
 }
 
+// Truncate drops all blocks from length on and makes the feed one of a new fork, which its readers follow,
+// and returns the state after it. Snapshots and branches keep what they have. It is durable when it
+// returns, and no peer has heard of it before.
+//
+// The error is ErrOutOfRange (past the end, or below the prologue), ErrStaleFork (a fork that does not
+// grow), ErrMissingNode (a sparse feed does not have the roots of that length), and those of Append.
+func (s *Session) Truncate(ctx context.Context, length uint64, o TruncateOptions) (Info, error) {
+	if s.isClosed() {
+		return Info{}, ErrClosed
+	}
+	by, err := s.signs(o.KeyPair, o.Signature)
+	if err != nil {
+		return Info{}, err
+	}
+	if err := s.feed.truncate(ctx, &truncating{by, s.line, length, o.Fork, o.Force}); err != nil {
+		return Info{}, err
+	}
+	return s.Info(), nil
+}
+
+// signs says by whom what the session writes is signed.
+func (s *Session) signs(pair *KeyPair, signature []byte) (signing, error) {
+	switch {
+	case s.line != nil && s.line.frozen, s.options.ReadOnly:
+		return signing{}, ErrNotWritable
+	case pair != nil:
+		return signing{*pair, signature}, nil
+	}
+	return signing{s.pair, signature}, nil
+}
+
+// Clear drops the blocks of r that are stored, and the tree nodes that only they need, and tells the
+// peers. Length and head stay; the blocks can be fetched again, also by the writer. What proves the
+// other blocks and the length is kept, so everything that is announced can be served. Snapshots keep what
+// they have. It is durable when it returns, and the datastore has been made to give the space back if it
+// is worth while.
+//
+// The error is ErrNotWritable on a branch, snapshot, or in an atom; ErrClosed, ctx's or the datastore's.
+func (s *Session) Clear(ctx context.Context, r Range) (Cleared, error) {
+	if s.isClosed() {
+		return Cleared{}, ErrClosed
+	}
+	if s.line != nil {
+		return Cleared{}, fmt.Errorf("%w: only the feed itself can be cleared", ErrNotWritable)
+	}
+	return s.feed.clear(ctx, r)
+}
+
 // GetLocal returns block index if it is stored. The result is the caller's.
 //
-// The error is ErrOutOfRange, ErrNotAvailable, ErrClosed, ErrCorrupt, or the datastore's.
+// The error is ErrOutOfRange, ErrNotAvailable, ErrSnapshotNotAvailable, ErrClosed, ErrCorrupt, ErrDecrypt, or
+// the datastore's.
 func (s *Session) GetLocal(ctx context.Context, index uint64) ([]byte, error) {
 	if s.isClosed() {
 		return nil, ErrClosed
 	}
-	return s.feed.getLocal(ctx, index)
+	return s.getLocal(ctx, index)
 }
 
-func (f *Feed) getLocal(ctx context.Context, index uint64) ([]byte, error) {
+func (s *Session) getLocal(ctx context.Context, index uint64) ([]byte, error) {
+	f, l := s.feed, s.line
 	f.mu.RLock()
-	has, length, g := f.bits.Has(index), f.head.length, f.head.generations
+	length, shared := f.head.length, uint64(math.MaxUint64)
+	if l != nil {
+		length, shared = l.head.length, l.shared
+	}
+	g, has, b := f.whereLocked(l, index)
+	e := f.epoch
+	e.readers.Add(1)
 	f.mu.RUnlock()
+	defer e.leave()
 	switch {
+	case index >= length && l != nil && l.frozen:
+		return nil, fmt.Errorf("%w: block %d of a snapshot of %d", ErrSnapshotNotAvailable, index, length)
 	case index >= length:
 		return nil, fmt.Errorf("%w: block %d of %d", ErrOutOfRange, index, length)
+	case !has && index >= shared:
+		return nil, fmt.Errorf("%w: block %d", ErrSnapshotNotAvailable, index)
 	case !has:
 		return nil, fmt.Errorf("%w: block %d", ErrNotAvailable, index)
 	}
@@ -178,27 +387,43 @@ func (f *Feed) getLocal(ctx context.Context, index uint64) ([]byte, error) {
 	if !ok {
 		return nil, ErrClosed
 	}
-	return f.readBlock(ctx, g, index)
+	if b == nil {
+		var err error
+		if b, err = f.readBlock(ctx, l, g, index); err != nil {
+			return nil, err
+		}
+	} else {
+		b = bytes.Clone(b)
+	}
+	if s.encryption == nil {
+		return b, nil
+	}
+	b, err := s.encryption.Decrypt(index, b)
+	if err != nil {
+		return nil, fmt.Errorf("feed: block %d: %w", index, err)
+	}
+	return b, nil
 }
 
 // Get returns block index. Past the end it waits for the feed to grow.
 //
 // If the block is not stored, Get asks the feed's Source and waits until the block has been verified
-// and stored, or ctx ends. The result is the caller's to keep.
+// and stored, or ctx or the session's Timeout ends. The result is the caller's to keep.
 //
 // The error is ErrOutOfRange (past the end, no Source; or past what any feed can have, such as
-// length - 1 of an empty one), ErrNotAvailable (not stored, no Source), ErrClosed, ErrCorrupt, ctx's,
-// or the datastore's or Source's.
+// length - 1 of an empty one), ErrNotAvailable (not stored, no Source), ErrSnapshotNotAvailable (a
+// snapshot does not have it; or the feed was truncated below it meanwhile), ErrTimeout, ErrClosed,
+// ErrCorrupt, ErrDecrypt, ctx's, or the datastore's or Source's.
 func (s *Session) Get(ctx context.Context, index uint64) ([]byte, error) {
 	b, err := s.GetLocal(ctx, index)
-	if err == nil || !missing(err) || index >= maxLength {
+	if err == nil || !missing(err) || index >= maxLength || s.line != nil && errors.Is(err, ErrOutOfRange) {
 		return b, err
 	}
-	source := s.feed.Source()
+	source := s.source()
 	if source == nil {
 		return nil, err
 	}
-	ctx, done, err := s.enter(ctx)
+	ctx, done, err := s.enterFor(ctx, &waiter{block: index, known: errors.Is(err, ErrNotAvailable)})
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +434,7 @@ func (s *Session) Get(ctx context.Context, index uint64) ([]byte, error) {
 			return nil, because(ctx, err)
 		}
 		// A block that has come may be gone again, lost in a truncation.
-		if b, err = s.feed.getLocal(ctx, index); err == nil || !missing(err) {
+		if b, err = s.getLocal(ctx, index); err == nil || !missing(err) {
 			return b, because(ctx, err)
 		}
 		if err := ctx.Err(); err != nil {
@@ -233,26 +458,29 @@ func (s *Session) Download(ctx context.Context, r Range) error {
 		return err
 	}
 	defer done()
-	if s.feed.Has(r) {
+	if s.HasRange(r) {
 		return nil
 	}
-	source := s.feed.Source()
+	source := s.source()
 	if source == nil {
 		return fmt.Errorf("%w: some of %d to %d", ErrNotAvailable, r.Start, r.End)
+	}
+	if s.line != nil && r.End > s.shared() {
+		return fmt.Errorf("%w: some of %d to %d", ErrSnapshotNotAvailable, r.Start, r.End)
 	}
 	return because(ctx, source.Fetch(ctx, Want{Range: r}))
 }
 
 // Update asks the Source for a longer head and reports whether the feed has grown. It is false at once
-// without a Source and on a writable session: nobody is ahead of the writer.
+// without a Source, on a snapshot or branch, and on a writable session: nobody is ahead of the writer.
 func (s *Session) Update(ctx context.Context) (grown bool, err error) {
 	ctx, done, err := s.enter(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer done()
-	source := s.feed.Source()
-	if source == nil || s.Info().Writable {
+	source := s.source()
+	if source == nil || s.line != nil || s.Info().Writable {
 		return false, nil
 	}
 	grown, err = source.Upgrade(ctx)
@@ -277,16 +505,20 @@ func (s *Session) Seek(ctx context.Context, byteOffset uint64) (index, offset ui
 	var before Place
 	var length uint64
 	for tried := false; ; tried = true {
-		place, err := s.feed.Locate(ctx, byteOffset, 0)
+		place, err := s.feed.locate(ctx, s.line, byteOffset, paddingOf(s.encryption))
 		if err != nil {
 			return 0, 0, because(ctx, err)
 		}
 		if place.Found {
 			return place.Block, place.Offset, nil
 		}
-		source := s.feed.Source()
-		now := s.feed.Info().Length
+		source := s.source()
+		now := s.Info().Length
 		switch {
+		case place.Beyond && s.line != nil:
+			return 0, 0, fmt.Errorf("%w: byte %d", ErrOutOfRange, byteOffset)
+		case s.line != nil && place.Window.End > s.shared():
+			return 0, 0, fmt.Errorf("%w: byte %d", ErrSnapshotNotAvailable, byteOffset)
 		case source == nil && place.Beyond:
 			return 0, 0, fmt.Errorf("%w: byte %d", ErrOutOfRange, byteOffset)
 		case source == nil || tried && place == before && now == length:
@@ -297,4 +529,11 @@ func (s *Session) Seek(ctx context.Context, byteOffset uint64) (index, offset ui
 			return 0, 0, because(ctx, err)
 		}
 	}
+}
+
+// shared returns how much of a snapshot or branch is the feed's: what is missing past it cannot come.
+func (s *Session) shared() uint64 {
+	s.feed.mu.RLock()
+	defer s.feed.mu.RUnlock()
+	return s.line.shared
 }

@@ -3,9 +3,9 @@ package feed
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -13,7 +13,6 @@ import (
 	"github.com/ipfs/go-datastore/query"
 
 	"github.com/p2pcore/p2pcore/internal/bitfield"
-	"github.com/p2pcore/p2pcore/internal/flattree"
 )
 
 // This file is the only one of the package that knows datastore keys. All keys of a feed are its
@@ -25,9 +24,15 @@ import (
 //	/mPPPPPPPPPPPP            bit page P: 32,768 bits, trailing zeros cut
 //	/bGGGGGGGGIIIIIIIIIIII    block I, written in generation G
 //	/nGGGGGGGGLPPPPPPPPPPP    node page P of level L, of generation G     nodePage
+//	/g000000000000            next generation, what may be garbage        garbage
+//	/c000000000000            evidence of a conflict                      ConflictError
+//	/k000000000000            what is marked                              marksRecord
+//	/r/NAME                   branch NAME                                 branchRecord
+//	/u/NAME                   user data under NAME
 //
-// Blocks and node pages carry the number of a generation; the head record says from which block on
-// which generation counts. So a truncation can leave the old records to whoever still reads them.
+// NAME is in hexadecimal. Blocks and node pages carry the number of a generation; a head record says
+// from which block on which generation counts. So a truncation can leave the old records to whoever
+// still reads them, and a branch writes beside the feed. generation.go and sweep.go say more.
 //
 // The blocks below the contiguous length of the head record are stored; bit pages say which of the
 // others are. A bit page is stored only while it holds a bit past the contiguous length.
@@ -80,11 +85,15 @@ type storage struct {
 	bitPages []uint64 // sorted numbers of the stored bit pages
 	unsynced bool     // something was committed and not synced yet
 	unsure   bool     // the last commit failed half way: what is stored may be newer than the state
-	suspect  []pageID // node pages of that commit
+	undo     []put    // what that commit replaced, besides head and bits of the feed
+	garbage  garbage  // as stored, but for generations that were taken since
+
+	dead      []keyRange // deleted since the last compaction
+	deadBytes uint64     // what that may have given back, about
 }
 
 func newStorage(ds datastore.Batching, opts *Options) *storage {
-	s := &storage{ds: ds, prefix: opts.Prefix, noSync: opts.NoSync}
+	s := &storage{ds: ds, prefix: opts.Prefix, noSync: opts.NoSync, garbage: garbage{next: 1}}
 	if a, ok := ds.(AtomicBatcher); ok {
 		s.atomic = a.AtomicBatch()
 	}
@@ -98,6 +107,15 @@ const zeros = "000000000000"
 func (s *storage) authKey() datastore.Key    { return datastore.RawKey(s.prefix + "/a" + zeros) }
 func (s *storage) headKey() datastore.Key    { return datastore.RawKey(s.prefix + "/h" + zeros) }
 func (s *storage) bitListKey() datastore.Key { return datastore.RawKey(s.prefix + "/i" + zeros) }
+func (s *storage) garbageKey() datastore.Key { return datastore.RawKey(s.prefix + "/g" + zeros) }
+
+// branchKey and userKey are keys of records that are named by people.
+func (s *storage) branchKey(name string) datastore.Key { return s.namedKey("/r/", name) }
+func (s *storage) userKey(name string) datastore.Key   { return s.namedKey("/u/", name) }
+
+func (s *storage) namedKey(kind, name string) datastore.Key {
+	return datastore.RawKey(s.prefix + kind + hex.EncodeToString([]byte(name)))
+}
 
 func (s *storage) bitPageKey(page uint64) datastore.Key {
 	b := make([]byte, 0, 64)
@@ -107,6 +125,12 @@ func (s *storage) bitPageKey(page uint64) datastore.Key {
 
 func (s *storage) blockKey(g uint32, index uint64) datastore.Key {
 	return datastore.RawKey(string(s.appendBlockKey(make([]byte, 0, 64), g, index)))
+}
+
+// blocksEnd is past the keys of all blocks of a generation.
+func (s *storage) blocksEnd(g uint32) datastore.Key {
+	b := append(append(make([]byte, 0, 64), s.prefix...), "/b"...)
+	return datastore.RawKey(string(append(appendHex(b, uint64(g), 8), 'g')))
 }
 
 func (s *storage) appendBlockKey(b []byte, g uint32, index uint64) []byte {
@@ -142,27 +166,9 @@ func (s *storage) get(ctx context.Context, key datastore.Key) ([]byte, error) {
 	return b, nil
 }
 
-// generations of a feed, by first block.
-type generations []generation
-
-// of returns the generation of a block.
-func (g generations) of(block uint64) uint32 {
-	i := len(g) - 1
-	for g[i].start > block {
-		i--
-	}
-	return g[i].number
-}
-
-// ofPage returns the generation of a node page: that of the last block below it.
-func (g generations) ofPage(id pageID) uint32 {
-	_, end := id.blocks()
-	return g.of(end - 1)
-}
-
 // block reads a block; nil if it is not stored.
-func (s *storage) block(ctx context.Context, g generations, index uint64) ([]byte, error) {
-	return s.get(ctx, s.blockKey(g.of(index), index))
+func (s *storage) block(ctx context.Context, g uint32, index uint64) ([]byte, error) {
+	return s.get(ctx, s.blockKey(g, index))
 }
 
 // minRun is the number of neighbouring blocks from which on reading them as a range is cheaper: to
@@ -182,7 +188,7 @@ func (s *storage) blocks(ctx context.Context, g generations, indexes []uint64, m
 			values, err = s.blockRun(ctx, g.of(indexes[0]), indexes[0], n, maxBytes-size, values)
 		} else {
 			var b []byte
-			b, err = s.block(ctx, g, indexes[0])
+			b, err = s.block(ctx, g.of(indexes[0]), indexes[0])
 			values = append(values, b)
 		}
 		if err != nil {
@@ -239,14 +245,14 @@ func (s *storage) blockRun(ctx context.Context, g uint32, start uint64, n, maxBy
 	return dst, nil
 }
 
-// loadPage returns a node page without the nodes beyond the stored head, from the cache or the
-// datastore; an empty page if none is stored.
-func (s *storage) loadPage(ctx context.Context, g generations, id pageID) (*nodePage, error) {
-	p, length, epoch := s.pages.get(id)
+// loadPage returns a node page of a generation, without the nodes beyond the stored head of whoever
+// writes this generation, from the cache or the datastore; an empty page if none is stored.
+func (s *storage) loadPage(ctx context.Context, g uint32, id pageID) (*nodePage, error) {
+	p, length, epoch := s.pages.get(g, id)
 	if p != nil {
 		return p, nil
 	}
-	b, err := s.get(ctx, s.nodePageKey(g.ofPage(id), id))
+	b, err := s.get(ctx, s.nodePageKey(g, id))
 	if err != nil {
 		return nil, err
 	}
@@ -257,49 +263,8 @@ func (s *storage) loadPage(ctx context.Context, g generations, id pageID) (*node
 		}
 		p.truncate(id, length)
 	}
-	s.pages.offer(id, p, epoch)
+	s.pages.offer(g, id, p, epoch)
 	return p, nil
-}
-
-// view reads nodes as one state of the feed has them. It is a merkle.NodeReader.
-type view struct {
-	s           *storage
-	fork        uint64
-	length      uint64
-	roots       []Node
-	generations generations
-}
-
-// ReadNodes implements merkle.NodeReader.
-func (v view) ReadNodes(ctx context.Context, at []flattree.Index, dst []Node) error {
-	var last pageID
-	var page *nodePage
-	for i, index := range at {
-		dst[i] = Node{Index: index}
-		if uint64(index) >= 2*maxLength {
-			continue
-		}
-		if _, end := index.Blocks(); end > v.length {
-			continue
-		}
-		if index.IsRoot(v.length) {
-			r := slices.IndexFunc(v.roots, func(n Node) bool { return n.Index == index })
-			dst[i] = v.roots[r]
-			continue
-		}
-		id, slot := locate(index)
-		if page == nil || id != last {
-			var err error
-			if page, err = v.s.loadPage(ctx, v.generations, id); err != nil {
-				return err
-			}
-			last = id
-		}
-		if page.has(slot) {
-			dst[i].Size, dst[i].Hash = page.size[slot], page.hash[slot]
-		}
-	}
-	return nil
 }
 
 // load reads what a feed needs in memory. It returns nil records if nothing is stored.
@@ -325,7 +290,10 @@ func (s *storage) load(ctx context.Context) (*authRecord, *headRecord, *bitfield
 		return nil, nil, nil, fmt.Errorf("%w: no head record", ErrCorrupt)
 	default: // Create was interrupted between its two steps
 	}
-	s.pages.length = head.length
+	if s.garbage, err = s.loadGarbage(ctx, head); err != nil {
+		return nil, nil, nil, err
+	}
+	s.pages.publish(nil, generations(head.generations).newest(), head.length)
 	bits, err := s.loadBits(ctx, head)
 	return auth, head, bits, err
 }
@@ -381,16 +349,23 @@ func (s *storage) diskBytes(ctx context.Context) (total uint64, err error) {
 	return total, err
 }
 
+// parseRecordKey takes the key of a block or node page apart: kind 'b' with a block's index, or 'n' with
+// a page's name.
+func (s *storage) parseRecordKey(key string) (kind byte, generation uint32, id uint64, ok bool) {
+	tail, ok := strings.CutPrefix(key, s.prefix+"/")
+	if !ok || len(tail) != 1+8+12 || tail[0] != 'b' && tail[0] != 'n' {
+		return 0, 0, 0, false
+	}
+	number, err1 := strconv.ParseUint(tail[1:9], 16, 32)
+	id, err2 := strconv.ParseUint(tail[9:], 16, 64)
+	return tail[0], uint32(number), id, err1 == nil && err2 == nil
+}
+
 // parseNodePageKey returns the page of a key, if it is that of a node page of the generation that
 // counts.
 func (s *storage) parseNodePageKey(key string, g generations) (pageID, bool) {
-	tail, ok := strings.CutPrefix(key, s.prefix+"/n")
-	if !ok || len(tail) != 8+12 {
-		return 0, false
-	}
-	number, err1 := strconv.ParseUint(tail[:8], 16, 32)
-	id, err2 := strconv.ParseUint(tail[8:], 16, 64)
-	if err1 != nil || err2 != nil || g.ofPage(pageID(id)) != uint32(number) {
+	kind, number, id, ok := s.parseRecordKey(key)
+	if !ok || kind != 'n' || g.ofPage(pageID(id)) != number {
 		return 0, false
 	}
 	return pageID(id), true

@@ -31,10 +31,12 @@ type Info struct {
 
 	ContiguousLength uint64 // blocks stored without a gap from block 0
 	LocalBlocks      uint64 // blocks stored in all
+	Padding          uint64 // of a session: bytes by which its encryption makes each block longer
 	Writable         bool   // this feed, or session, has the key pair of a sole signer
 	HasManifest      bool   // the manifest is known; it may travel unless Compat
 	Compat           bool   // the key is the public key itself; the manifest never travels
 	Frozen           bool   // conflicting heads were seen; nothing is taken any more
+	Recovering       bool   // opened from a backup: appends wait for peers to confirm the length
 }
 
 // Applied is the outcome of one proof of Feed.Apply.
@@ -57,12 +59,13 @@ type Proved struct {
 // Change says what has happened to a feed since the last Change taken from a Subscription.
 // Changes that nobody has taken merge.
 type Change struct {
-	Head     Head    // the newest head
-	Forked   bool    // the fork has changed
-	Added    []Range // blocks that are stored now and were not; sorted, at most MaxChangeRanges (then widened to cover gaps)
-	Dropped  []Range // blocks that were stored and are not any more
-	Manifest bool    // the manifest became known
-	Frozen   bool    // the feed froze
+	Head      Head    // the newest head
+	Forked    bool    // the feed was rewritten: the fork has changed
+	Ancestors uint64  // if Forked: how many blocks of before are still there; the least, of several rewritings
+	Added     []Range // blocks that are stored now and were not; sorted, at most MaxChangeRanges (then widened to cover gaps)
+	Dropped   []Range // blocks that were stored and are not any more
+	Manifest  bool    // the manifest became known
+	Frozen    bool    // the feed froze
 }
 
 // Source brings what is missing. There is at most one per feed. All methods block until done or

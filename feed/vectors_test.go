@@ -208,7 +208,7 @@ func nodesBelow(t *testing.T, f *Feed, end uint64) (stored []uint64) {
 	for i := range at {
 		at[i] = flattree.Index(i)
 	}
-	v, _ := f.view()
+	v := f.viewLocked()
 	nodes := make([]Node, end)
 	if err := v.ReadNodes(t.Context(), at, nodes); err != nil {
 		t.Fatal(err)

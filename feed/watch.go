@@ -129,16 +129,21 @@ func (s *Subscription) add(c Change) {
 // merge adds a later change. What was added and dropped since is told as dropped, and the reverse.
 func (c *Change) merge(later *Change) {
 	c.Head = later.Head
-	c.Forked = c.Forked || later.Forked
+	switch {
+	case c.Forked && later.Forked:
+		c.Ancestors = min(c.Ancestors, later.Ancestors)
+	case later.Forked:
+		c.Forked, c.Ancestors = true, later.Ancestors
+	}
 	c.Manifest = c.Manifest || later.Manifest
 	c.Frozen = c.Frozen || later.Frozen
-	c.Added = mergeRanges(subtractRanges(c.Added, later.Dropped), later.Added)
-	c.Dropped = mergeRanges(subtractRanges(c.Dropped, later.Added), later.Dropped)
+	c.Added = mergeRanges(subtractRanges(c.Added, later.Dropped), later.Added, MaxChangeRanges)
+	c.Dropped = mergeRanges(subtractRanges(c.Dropped, later.Added), later.Dropped, MaxChangeRanges)
 }
 
-// mergeRanges returns the union of two sorted lists in a. Past MaxChangeRanges the smallest gaps are
-// taken in.
-func mergeRanges(a, b []Range) []Range {
+// mergeRanges returns the union of two sorted lists in a. If there are more than most, the smallest
+// gaps are taken in.
+func mergeRanges(a, b []Range, most int) []Range {
 	if len(b) == 1 && len(a) > 0 && a[len(a)-1].End == b[0].Start { // the common case: growth at the end
 		a[len(a)-1].End = b[0].End
 		return a
@@ -153,7 +158,7 @@ func mergeRanges(a, b []Range) []Range {
 			out = append(out, r)
 		}
 	}
-	if len(out) <= MaxChangeRanges {
+	if len(out) <= most {
 		return out
 	}
 	gaps := make([]uint64, 0, len(out)-1)
@@ -161,7 +166,7 @@ func mergeRanges(a, b []Range) []Range {
 		gaps = append(gaps, out[i].Start-out[i-1].End)
 	}
 	slices.Sort(gaps)
-	widest := gaps[len(out)-1-MaxChangeRanges/2] // joins at least half of what is too much
+	widest := gaps[len(out)-1-most/2] // joins at least half of what is too much
 	joined := out[:1]
 	for _, r := range out[1:] {
 		if last := &joined[len(joined)-1]; r.Start-last.End <= widest {

@@ -187,3 +187,34 @@ func (s *search) below(ctx context.Context, node flattree.Index, bytes uint64) (
 	at, _, _, err := s.descend(ctx, node, bytes)
 	return at, err
 }
+
+// BytesBefore returns how many bytes lie before a block of the tree, and how many are in it. All nodes
+// that this takes are stored where the block is. r is called once. The error is ErrInvalidRequest past
+// the end, ErrMissingNode, or that of r.
+func (t *Tree) BytesBefore(ctx context.Context, r NodeReader, block uint64) (before, size uint64, err error) {
+	if block >= t.head.Length {
+		return 0, 0, fmt.Errorf("%w: block %d of %d", ErrInvalidRequest, block, t.head.Length)
+	}
+	leaf := flattree.Leaf(block)
+	top := t.rootAbove(leaf)
+	indexes := []flattree.Index{leaf}
+	for at := leaf; at != top; at = at.Parent() {
+		if !at.IsLeft() {
+			indexes = append(indexes, at.Sibling())
+		}
+	}
+	for _, root := range t.roots {
+		if root.Index < top {
+			before += root.Size
+		}
+	}
+	s := search{reader: r, tree: t}
+	nodes, err := s.read(ctx, indexes)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, n := range nodes[1:] {
+		before += n.Size
+	}
+	return before, nodes[0].Size, nil
+}
