@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/p2pcore/p2pcore/internal/bitfield"
 )
@@ -14,8 +15,9 @@ type Cleared struct {
 	Bytes  uint64 // of the blocks as stored, so encrypted ones with their padding
 }
 
-// clear drops the blocks of r that are stored.
-func (f *Feed) clear(ctx context.Context, r Range) (Cleared, error) {
+// clear drops stored blocks: those that pick yields. pick is called in the feed's turn and yields stored
+// ranges, in order.
+func (f *Feed) clear(ctx context.Context, pick func() iter.Seq2[uint64, uint64]) (Cleared, error) {
 	_, leave, ok := f.ops.Enter()
 	defer leave()
 	if !ok {
@@ -25,7 +27,7 @@ func (f *Feed) clear(ctx context.Context, r Range) (Cleared, error) {
 	if err != nil {
 		return Cleared{}, err
 	}
-	cleared, dropped, err := f.clearInTurn(ctx, r)
+	cleared, dropped, err := f.clearInTurn(ctx, pick())
 	dead := f.storage.takeDead()
 	giveBack()
 	if err != nil || cleared.Blocks == 0 {
@@ -35,14 +37,20 @@ func (f *Feed) clear(ctx context.Context, r Range) (Cleared, error) {
 	return cleared, f.storage.compact(ctx, dead)
 }
 
-func (f *Feed) clearInTurn(ctx context.Context, r Range) (Cleared, []Range, error) {
-	r.End = min(r.End, f.head.length)
-	if r.Start >= r.End {
-		return Cleared{}, nil, nil
-	}
+// stored yields the stored ranges of r.
+func (f *Feed) stored(r Range) iter.Seq2[uint64, uint64] {
+	return f.bits.Ranges(r.Start, min(r.End, f.head.length))
+}
+
+func (f *Feed) clearInTurn(ctx context.Context, ranges iter.Seq2[uint64, uint64]) (Cleared, []Range, error) {
 	var dropped []Range
 	var cleared Cleared
-	for start, end := range f.bits.Ranges(r.Start, r.End) {
+	c := f.newCommit()
+	c.durable = true
+	c.after = f.bits.Clone()
+	c.garbage = f.storage.garbage.clone()
+	ch := &change{commit: c, tree: f.tree, clears: true}
+	for start, end := range ranges {
 		held := Range{Start: start, End: end}
 		size, err := f.bytesOf(ctx, held)
 		if err != nil {
@@ -51,21 +59,16 @@ func (f *Feed) clearInTurn(ctx context.Context, r Range) (Cleared, []Range, erro
 		cleared.Blocks += end - start
 		cleared.Bytes += size
 		dropped = mergeRanges(dropped, []Range{held}, MaxChangeRanges)
+		c.after.SetRange(start, end, false)
+		c.garbage.clear(held)
+		f.keepForSnapshots(ch, held)
 	}
 	if cleared.Blocks == 0 {
 		return Cleared{}, nil, nil
 	}
-	c := f.newCommit()
-	c.durable = true
-	c.after = f.bits.Clone()
-	c.after.SetRange(r.Start, r.End, false)
 	head := *f.head
 	head.contiguous = c.after.FirstUnset(0)
 	c.head = &head
-	c.garbage = f.storage.garbage.clone()
-	c.garbage.clear(Range{Start: dropped[0].Start, End: dropped[len(dropped)-1].End})
-	ch := &change{commit: c, tree: f.tree, clears: true}
-	f.keepForSnapshots(ch, r)
 	if err := f.storage.write(ctx, c); err != nil {
 		return Cleared{}, nil, err
 	}
@@ -75,18 +78,19 @@ func (f *Feed) clearInTurn(ctx context.Context, r Range) (Cleared, []Range, erro
 	return cleared, dropped, nil
 }
 
-// keepForSnapshots notes for each snapshot which blocks of r it still has.
+// keepForSnapshots notes for each snapshot that it still has r, which is stored.
 func (f *Feed) keepForSnapshots(c *change, r Range) {
-	c.leave = make(map[*line]*bitfield.Bitfield)
 	for l := range f.lines {
 		if !l.frozen || l.shared <= r.Start {
 			continue
 		}
-		bits := l.bits.Clone()
-		for start, end := range f.bits.Ranges(r.Start, min(r.End, l.shared)) {
-			bits.SetRange(start, end, true)
+		if c.leave == nil {
+			c.leave = make(map[*line]*bitfield.Bitfield)
 		}
-		c.leave[l] = bits
+		if c.leave[l] == nil {
+			c.leave[l] = l.bits.Clone()
+		}
+		c.leave[l].SetRange(r.Start, min(r.End, l.shared), true)
 	}
 }
 

@@ -58,6 +58,9 @@ var (
 	// ErrName: the name of a branch, or key of user data, is empty or too long; or there are too many.
 	ErrName = errors.New("feed: invalid name")
 
+	// ErrNotMarking: marking was not begun, or a crash has lost the marks; nothing was cleared.
+	ErrNotMarking = errors.New("feed: not marking")
+
 	// ErrInvalidProof: the proof has the wrong shape.
 	ErrInvalidProof = merkle.ErrInvalidProof
 	// ErrInvalidChecksum: the proof leads to another hash than the stored one.

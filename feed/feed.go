@@ -29,6 +29,11 @@ type Options struct {
 	Manifest *Manifest
 	KeyPair  *KeyPair
 
+	// Fork is the fork number that a new feed begins with (Create only). It is for a key that was used
+	// before: one more than the last fork of the feed that was deleted, so that readers see a truncation
+	// and not a contradiction.
+	Fork uint64
+
 	// Also puts what is to commit together with the feed's first record (Create only).
 	Also func(ctx context.Context, b datastore.Batch) error
 
@@ -78,7 +83,8 @@ type Feed struct {
 	log        *slog.Logger
 	ops        lifecycle.Group // whoever touches the datastore
 
-	sweepDue atomic.Bool   // there may be garbage that can be deleted now
+	sweepDue atomic.Bool // there may be garbage that can be deleted now
+	marks    marks
 	turn     chan struct{} // held for a whole append or apply; capacity 1
 
 	// under mu; written only by who has the turn as well, except closed, source and the two sets
@@ -132,6 +138,9 @@ func Open(ctx context.Context, ds datastore.Batching, opts Options) (*Feed, erro
 	if err := f.loadBranches(ctx); err != nil {
 		return nil, fmt.Errorf("open %s: %w", opts.Prefix, err)
 	}
+	if err := f.loadMarks(ctx); err != nil {
+		return nil, fmt.Errorf("open %s: %w", opts.Prefix, err)
+	}
 	f.sweepDue.Store(true)
 	f.sweepIfQuiet(ctx)
 	if auth.manifest == nil && known.manifest != nil {
@@ -158,6 +167,7 @@ func Create(ctx context.Context, ds datastore.Batching, opts Options) (*Feed, er
 		return nil, fmt.Errorf("create %s: %w", opts.Prefix, ErrExists)
 	}
 	head := emptyHead()
+	head.fork = opts.Fork
 	f, err := newFeed(s, &opts, known, head)
 	if err != nil {
 		return nil, err
@@ -397,6 +407,11 @@ func (f *Feed) Close() error {
 		s.end()
 	}
 	f.ops.Close()
+	if first {
+		if err := f.saveMarks(context.Background()); err != nil {
+			return fmt.Errorf("feed: close: %w", err)
+		}
+	}
 	if first && f.storage.unsynced && !f.storage.noSync {
 		if err := f.storage.sync(context.Background(), true); err != nil {
 			return fmt.Errorf("feed: close: %w", err)

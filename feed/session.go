@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"sync"
 	"time"
@@ -346,7 +347,7 @@ func (s *Session) Clear(ctx context.Context, r Range) (Cleared, error) {
 	if s.line != nil {
 		return Cleared{}, fmt.Errorf("%w: only the feed itself can be cleared", ErrNotWritable)
 	}
-	return s.feed.clear(ctx, r)
+	return s.feed.clear(ctx, func() iter.Seq2[uint64, uint64] { return s.feed.stored(r) })
 }
 
 // GetLocal returns block index if it is stored. The result is the caller's.
@@ -386,6 +387,9 @@ func (s *Session) getLocal(ctx context.Context, index uint64) ([]byte, error) {
 	defer leave()
 	if !ok {
 		return nil, ErrClosed
+	}
+	if f.marks.on.Load() {
+		f.marks.mark(Range{Start: index, End: index + 1})
 	}
 	if b == nil {
 		var err error
@@ -525,7 +529,7 @@ func (s *Session) Seek(ctx context.Context, byteOffset uint64) (index, offset ui
 			return 0, 0, fmt.Errorf("%w: byte %d", ErrNotAvailable, byteOffset)
 		}
 		before, length = place, now
-		if err := source.Seek(ctx, byteOffset); err != nil {
+		if err := source.Seek(ctx, byteOffset, paddingOf(s.encryption)); err != nil {
 			return 0, 0, because(ctx, err)
 		}
 	}

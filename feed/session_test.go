@@ -79,17 +79,17 @@ func (p *pipe) Upgrade(ctx context.Context) (bool, error) {
 	return true, p.pass(ctx, upgradeRequest(p.from, p.to))
 }
 
-func (p *pipe) Seek(ctx context.Context, byteOffset uint64) error {
+func (p *pipe) Seek(ctx context.Context, byteOffset, padding uint64) error {
 	if _, err := p.Upgrade(ctx); err != nil {
 		return err
 	}
-	place, err := p.to.Locate(ctx, byteOffset, 0)
+	place, err := p.to.Locate(ctx, byteOffset, padding)
 	if err != nil || place.Found || place.Beyond {
 		return err
 	}
 	req := Request{
 		Hash: &HashRequest{Index: flattree.Leaf(place.Window.Start), Nodes: place.Nodes},
-		Seek: &SeekRequest{Bytes: byteOffset},
+		Seek: &SeekRequest{Bytes: byteOffset, Padding: padding},
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

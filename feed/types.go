@@ -73,12 +73,19 @@ type Change struct {
 type Source interface {
 	// Fetch returns when all wanted blocks are stored and verified.
 	Fetch(ctx context.Context, w Want) error
-	// Seek brings the nodes that the next local search for the byte offset needs; it may have to be
-	// called several times.
-	Seek(ctx context.Context, byteOffset uint64) error
+	// Seek brings the nodes that the next local search for the byte offset needs, of each block's bytes
+	// the first padding not counted; it may have to be called several times.
+	Seek(ctx context.Context, byteOffset, padding uint64) error
 	// Upgrade asks whether somebody has a longer head. It returns true once the feed has grown, and
 	// false as soon as no known peer can make it grow.
 	Upgrade(ctx context.Context) (grown bool, err error)
+}
+
+// Confirmer is a Source that knows whether anybody has a longer feed than this one.
+type Confirmer interface {
+	// Confirm returns when at least peers peers have said for some time that they have nothing that is
+	// not here, and nobody has said otherwise.
+	Confirm(ctx context.Context, peers int) error
 }
 
 // Want names blocks to fetch: Range, or Blocks if not nil.

@@ -50,7 +50,7 @@ func TestPositionsThatNoFeedHas(t *testing.T) {
 			}
 			seeks := make(chan error, 1)
 			ctx := wait()
-			go func() { seeks <- rx.Seek(ctx, index) }()
+			go func() { seeks <- rx.Seek(ctx, index, 0) }()
 			synctest.Wait()
 			appendBlocks(t, w, []byte{byte(index)}) // a seek past the end goes out with the upgrade
 			if err := <-seeks; err != nil && !errors.Is(err, feed.ErrOutOfRange) {

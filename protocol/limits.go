@@ -115,3 +115,10 @@ func orDefault(v, def int) int {
 	}
 	return v
 }
+
+// Confirm looks this often, and believes what it has seen so many times in a row: eight seconds, as in
+// JavaScript (replication.md 10.2).
+const (
+	confirmInterval = 250 * time.Millisecond
+	confirmLooks    = 32
+)
