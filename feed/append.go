@@ -120,7 +120,7 @@ func (f *Feed) appendInTurn(ctx context.Context, a *appending, size uint64) (Cha
 		index := tree.Length() + uint64(i)
 		if a.encryption != nil {
 			var err error
-			if b, err = a.encryption.Encrypt(index, tree.Fork(), b); err != nil {
+			if b, err = a.encryption.Encrypt(index, encryptionFork(tree, a.line), b); err != nil {
 				return Change{}, fmt.Errorf("feed: append: %w", err)
 			}
 		}
@@ -133,6 +133,16 @@ func (f *Feed) appendInTurn(ctx context.Context, a *appending, size uint64) (Cha
 		return Change{}, f.growLine(ctx, a.line, batch, blocks)
 	}
 	return f.grow(ctx, batch, blocks, a.signing)
+}
+
+// encryptionFork returns the fork number that goes into the encryption of a block. That of a branch is made
+// unique by the branch's generation, since the feed may get another block of the same index and fork, and
+// two blocks must not be encrypted alike. Readers do not look at it (formats.md 7).
+func encryptionFork(tree *merkle.Tree, l *line) uint64 {
+	if l == nil || l.name == "" {
+		return tree.Fork()
+	}
+	return tree.Fork() | uint64(l.head.generations.newest())<<32
 }
 
 // mayAppendLocked reports whether the key pair alone is enough, or none is needed yet.

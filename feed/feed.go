@@ -86,6 +86,7 @@ type Feed struct {
 	sweepDue atomic.Bool // there may be garbage that can be deleted now
 	marks    marks
 	turn     chan struct{} // held for a whole append or apply; capacity 1
+	alone    chan struct{} // held by the exclusive session; capacity 1
 
 	// under mu; written only by who has the turn as well, except closed, source and the two sets
 	mu       sync.RWMutex
@@ -190,6 +191,7 @@ func newFeed(s *storage, opts *Options, auth *authRecord, head *headRecord) (*Fe
 		space:      opts.Space,
 		encryption: opts.Encryption,
 		turn:       make(chan struct{}, 1),
+		alone:      make(chan struct{}, 1),
 		head:       head,
 		auth:       auth,
 		pair:       auth.pair,
@@ -284,6 +286,7 @@ func (f *Feed) infoLocked() Info {
 		Head:             f.tree.Head(),
 		ContiguousLength: f.head.contiguous,
 		LocalBlocks:      f.local,
+		SignedLength:     f.head.length,
 		Writable:         f.writableLocked(f.pair),
 		HasManifest:      f.who != nil,
 		Compat:           f.who != nil && f.who.compat,
@@ -381,14 +384,27 @@ func (f *Feed) Source() Source {
 	return f.source
 }
 
-// DiskBytes returns how many bytes of keys and values are stored for the feed. It reads every key.
-func (f *Feed) DiskBytes(ctx context.Context) (uint64, error) {
-	_, leave, ok := f.ops.Enter()
-	defer leave()
-	if !ok {
-		return 0, ErrClosed
+// SetManifest makes the manifest known to a feed that was opened by its key alone, durably. It does nothing if it is
+// known. The error is ErrKeyMismatch if it does not belong to the key, ErrInvalidManifest, ErrClosed, or the
+// datastore's.
+func (f *Feed) SetManifest(ctx context.Context, m *Manifest) error {
+	m, err := ParseManifest(m.Append(nil)) // a copy, and in bounds
+	if err != nil {
+		return err
 	}
-	return f.storage.diskBytes(ctx)
+	who, err := newAuthority(f.key, m)
+	if err != nil {
+		return err
+	}
+	if f.Manifest() != nil {
+		return nil
+	}
+	if err := f.changeAuth(ctx, func(a *authRecord) { a.manifest = m }); err != nil {
+		return err
+	}
+	f.learn(who)
+	f.announce(Change{Head: f.Info().Head, Manifest: true})
+	return nil
 }
 
 // Close ends the feed: what waits returns ErrClosed, what runs is waited for, and what was stored

@@ -818,3 +818,102 @@ func TestAppendWithConditions(t *testing.T) {
 		t.Errorf("if the head is another: %v", err)
 	}
 }
+
+func TestExclusiveSessionsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		f, s := writer(t, memoryStore(), 1)
+		first, err := f.Exclusive(ctx, SessionOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan *Session, 1)
+		go func() {
+			second, err := f.Exclusive(ctx, SessionOptions{})
+			if err != nil {
+				t.Error(err)
+			}
+			done <- second
+		}()
+		synctest.Wait()
+		appendBlocks(t, s, []byte("others are not kept from it"))
+		select {
+		case <-done:
+			t.Fatal("two exclusive sessions at once")
+		default:
+		}
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		second := <-done
+		defer second.Close()
+		timed, cancel := context.WithCancel(ctx)
+		cancel()
+		if _, err := f.Exclusive(timed, SessionOptions{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("with a context that has ended: %v", err)
+		}
+	})
+}
+
+func TestSetManifestOfAFeedOpenedByKey(t *testing.T) {
+	ctx := t.Context()
+	ds := atomicStore{memoryStore()}
+	w, _ := writer(t, memoryStore(), 1)
+	r := reader(t, ds, w)
+	other := DefaultManifest(KeyPairFromSeed([32]byte{9}).Public())
+	if err := r.SetManifest(ctx, other); !errors.Is(err, ErrKeyMismatch) {
+		t.Errorf("a stranger's manifest: %v", err)
+	}
+	sub := r.Subscribe()
+	if err := r.SetManifest(ctx, w.Manifest()); err != nil {
+		t.Fatal(err)
+	}
+	if c, ok := sub.Take(); !ok || !c.Manifest {
+		t.Errorf("told: %+v", c)
+	}
+	if r = reopen(t, r, ds, Options{}); !r.Info().HasManifest {
+		t.Error("the manifest was not kept")
+	}
+}
+
+func TestDiskUsageByKind(t *testing.T) {
+	onStores(t, func(t *testing.T, ds datastore.Batching) {
+		ctx := t.Context()
+		f, s := writer(t, ds, 0)
+		appendBlocks(t, s, make([]byte, 1000), make([]byte, 2000))
+		if err := s.SetUserData(ctx, "k", make([]byte, 500)); err != nil {
+			t.Fatal(err)
+		}
+		u, err := f.DiskUsage(ctx)
+		if err != nil || u.Blocks < 3000 || u.Blocks > 3200 || u.Tree < 120 || u.Tree > 400 || u.User < 500 || u.User > 600 || u.State < 100 {
+			t.Errorf("%+v, %v", u, err)
+		}
+		if total, err := f.DiskBytes(ctx); err != nil || total != u.Total() {
+			t.Errorf("total %d, %v", total, err)
+		}
+	})
+}
+
+func TestSignedLengthOfASnapshotFallsWithTruncations(t *testing.T) {
+	ctx := t.Context()
+	_, s := writer(t, memoryStore(), 20)
+	snap, err := s.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []uint64{15, 15, 3} {
+		if _, err := s.Truncate(ctx, n, TruncateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		appendBlocks(t, s, testBlocks(0, 3)...)
+		if got := snap.Info().SignedLength; got != n {
+			t.Errorf("after a truncation to %d: %d", n, got)
+		}
+	}
+	if got := s.Info(); got.SignedLength != got.Length {
+		t.Errorf("of the feed: %d of %d", got.SignedLength, got.Length)
+	}
+}

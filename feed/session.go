@@ -71,6 +71,32 @@ func (f *Feed) Session(o SessionOptions) (*Session, error) {
 	return s, nil
 }
 
+// Exclusive opens a session when no other exclusive one is open, and waits for that. So those who write in
+// several steps that belong together take turns; other sessions are not kept from anything. The error is
+// ErrClosed, ErrNotWritable, or wraps ctx's.
+func (f *Feed) Exclusive(ctx context.Context, o SessionOptions) (*Session, error) {
+	closing := f.ops.Context()
+	select {
+	case f.alone <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-closing.Done():
+		return nil, ErrClosed
+	}
+	then := o.OnClose
+	o.OnClose = func() {
+		<-f.alone
+		if then != nil {
+			then()
+		}
+	}
+	s, err := f.Session(o)
+	if err != nil {
+		<-f.alone
+	}
+	return s, err
+}
+
 // pairFor returns what a session with these options signs with.
 func (f *Feed) pairFor(o SessionOptions) (KeyPair, error) {
 	f.mu.RLock()
@@ -247,6 +273,7 @@ func (s *Session) Info() Info {
 	info := f.infoLocked()
 	info.Writable = f.writableLocked(s.pair)
 	if l := s.line; l != nil {
+		info.SignedLength = l.shared
 		info.Head = l.tree.Head()
 		info.ContiguousLength = min(f.firstMissingLocked(l, 0), info.Length)
 		info.LocalBlocks = f.bits.Count(0, l.shared) + l.bits.Count(l.shared, info.Length)

@@ -341,13 +341,12 @@ func (s *storage) query(ctx context.Context, keysOnly bool, fn func(key string, 
 	return ctx.Err()
 }
 
-// diskBytes sums up the sizes of the feed's records.
-func (s *storage) diskBytes(ctx context.Context) (total uint64, err error) {
-	err = s.query(ctx, true, func(key string, _ []byte, size int) error {
-		total += uint64(len(key) + size)
-		return nil
-	})
-	return total, err
+// kindOf returns the letter of kind in a key.
+func (s *storage) kindOf(key string) byte {
+	if tail, ok := strings.CutPrefix(key, s.prefix+"/"); ok && tail != "" {
+		return tail[0]
+	}
+	return 0
 }
 
 // parseRecordKey takes the key of a block or node page apart: kind 'b' with a block's index, or 'n' with

@@ -31,6 +31,7 @@ type Info struct {
 
 	ContiguousLength uint64 // blocks stored without a gap from block 0
 	LocalBlocks      uint64 // blocks stored in all
+	SignedLength     uint64 // of a session: how many of its blocks are the feed's own, which are signed
 	Padding          uint64 // of a session: bytes by which its encryption makes each block longer
 	Writable         bool   // this feed, or session, has the key pair of a sole signer
 	HasManifest      bool   // the manifest is known; it may travel unless Compat
