@@ -2,7 +2,9 @@ package feed
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/p2pcore/p2pcore/internal/vectors"
@@ -150,5 +152,60 @@ func TestVectorsEncryption(t *testing.T) {
 	d := v.BlockEncryptionKey
 	if got := DeriveBlockKey(Key(d.CoreKey), false, EncryptionKey(d.EncryptionKey)); !bytes.Equal(got[:], d.BlockKey) {
 		t.Errorf("block key %x, want %v", [32]byte(got), d.BlockKey)
+	}
+}
+
+// ring is a KeyRing of a test; it counts how often it is asked.
+type ring struct {
+	latest  uint32
+	keys    map[uint32]EncryptionKey
+	lookups atomic.Int64
+}
+
+var errNoSuchKey = errors.New("no such key")
+
+func (r *ring) Latest() (uint32, EncryptionKey, error) {
+	k, ok := r.keys[r.latest]
+	if !ok {
+		return 0, EncryptionKey{}, errNoSuchKey
+	}
+	return r.latest, k, nil
+}
+
+func (r *ring) Lookup(id uint32) (EncryptionKey, error) {
+	r.lookups.Add(1)
+	k, ok := r.keys[id]
+	if !ok {
+		return EncryptionKey{}, errNoSuchKey
+	}
+	return k, nil
+}
+
+func TestVectorsHypercoreEncryption(t *testing.T) {
+	var v struct {
+		Rows []struct {
+			KeyID         uint32
+			EncryptionKey vectors.Hex
+			blockVector
+		} `json:"hypercore_encryption"`
+	}
+	vectors.Load(t, "encryption.json", &v)
+	if len(v.Rows) == 0 {
+		t.Fatal("no vectors")
+	}
+	all := &ring{keys: map[uint32]EncryptionKey{}}
+	together := NewHypercoreEncryption(all, HypercoreOptions{})
+	for _, c := range v.Rows {
+		name := fmt.Sprintf("key %d", c.KeyID)
+		one := &ring{latest: c.KeyID, keys: map[uint32]EncryptionKey{c.KeyID: EncryptionKey(c.EncryptionKey)}}
+		c.check(t, name, NewHypercoreEncryption(one, HypercoreOptions{}))
+		// A reader that never encrypts looks the key up.
+		c.Fork = 7
+		all.latest, all.keys[c.KeyID] = c.KeyID, EncryptionKey(c.EncryptionKey)
+		block, err := together.Decrypt(c.Index, bytes.Clone(c.Cipher))
+		if err != nil || !bytes.Equal(block, c.Plain) {
+			t.Errorf("%s: decrypted %x, %v, want %v", name, block, err, c.Plain)
+		}
+		c.check(t, name+", other fork", together)
 	}
 }
