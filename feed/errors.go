@@ -32,6 +32,9 @@ var (
 	ErrKeyMismatch = errors.New("feed: key mismatch")
 	// ErrMalformedKey: the text is no key.
 	ErrMalformedKey = errors.New("feed: malformed key")
+	// ErrDecrypt: the stored block has not the form that the session's Encryption reads, or its key is
+	// not to be had.
+	ErrDecrypt = errors.New("feed: cannot decrypt")
 	// ErrInvalidManifest: the bytes or fields are no manifest.
 	ErrInvalidManifest = errors.New("feed: invalid manifest")
 	// ErrStale: the proof is not wrong, but the feed has changed since it was asked for, or the node

@@ -36,6 +36,10 @@ const (
 	// million blocks per second it takes nine years to get there.
 	maxLength = 1 << 48
 
+	// maxCachedKeys bounds the keys (100 bytes each) that a HypercoreEncryption remembers. A ring has a few;
+	// past it all are looked up again.
+	maxCachedKeys = 64
+
 	// defaultCacheNodePages is the number of node pages (5 KB each) that a feed keeps in memory. One
 	// path from a leaf to the root of a feed of 2^28 blocks is four pages; this is a writer and a
 	// few readers at different places, and bounds 10,000 busy feeds to 800 MB.
