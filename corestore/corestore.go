@@ -97,7 +97,7 @@ type shared struct {
 	onActive callbacks[func(*feed.Feed, bool)]
 }
 
-// Open opens the store in ds, or makes it. It reads two records, however many feeds there are; a new
+// Open opens the store in ds, or makes it. It reads two records and a list, empty as a rule, however many feeds there are; a new
 // store writes its primary key, durably. ctx bounds the opening. ds stays the caller's to close,
 // after the store; nothing else may write to it under the keys of the package comment.
 //
@@ -124,6 +124,9 @@ func Open(ctx context.Context, ds datastore.Batching, opts Options) (*Store, err
 		sh.atomic = a.AtomicBatch()
 	}
 	if err := sh.load(ctx); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := sh.finishDeleting(ctx); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	return &Store{shared: sh, root: true}, nil

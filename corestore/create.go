@@ -84,6 +84,13 @@ func (s *Store) openStored(ctx context.Context, dk feed.DiscoveryKey, opts feed.
 	if err != nil {
 		return nil, fmt.Errorf("open feed %s: %w", dk.Short(), err)
 	}
+	k, ok, err := s.index.encryption(ctx, dk)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open feed %s: %w", dk.Short(), err), f.Close())
+	}
+	if ok {
+		f.SetEncryption(encryptionOf(f, &k))
+	}
 	return f, nil
 }
 
@@ -106,6 +113,9 @@ func (s *Store) create(ctx context.Context, want *record, opts feed.Options) (*f
 		return nil, fmt.Errorf("create feed %s: %w", dk.Short(), err)
 	}
 	opts.Key = &want.key
+	if opts.Fork, err = s.firstFork(ctx, dk); err != nil {
+		return nil, fmt.Errorf("create feed %s: %w", dk.Short(), err)
+	}
 	opts = s.feedOptions(n, opts)
 	if s.atomic {
 		opts.Also = func(ctx context.Context, b datastore.Batch) error { return s.index.put(ctx, b, n, want) }

@@ -20,6 +20,9 @@
 //	/store/key/DISCOVERYKEY    its number; the feed is stored if and only if this exists
 //	/store/name/NAMESPACE/NAME the discovery key of the feed of that name
 //	/store/value/KEY           settings of other packages
+//	/store/encryption/DISCOVERYKEY  the feed's encryption key
+//	/store/tomb/HASH           the last fork of a deleted feed that may be made again
+//	/store/purge/NUMBER        the record of a feed that is being deleted
 //
 // # Lifetime
 //

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	datastore "github.com/ipfs/go-datastore"
+	"golang.org/x/crypto/blake2b"
 
 	"github.com/p2pcore/p2pcore/feed"
 	"github.com/p2pcore/p2pcore/internal/compact"
@@ -16,7 +17,8 @@ import (
 // This file alone knows the store's keys in the datastore and what lies under them.
 
 const (
-	feedPrefix = "/store/feed"
+	feedPrefix  = "/store/feed"
+	purgePrefix = "/store/purge"
 
 	primaryVersion = 1
 	recordVersion  = 1
@@ -39,6 +41,20 @@ func discoveryKey(dk feed.DiscoveryKey) datastore.Key {
 
 func nameKey(n Name) datastore.Key {
 	return datastore.RawKey("/store/name/" + hex.EncodeToString(n.Namespace[:]) + "/" + hex.EncodeToString([]byte(n.Name)))
+}
+
+func purgeKey(n uint32) datastore.Key {
+	return datastore.RawKey(fmt.Sprintf(purgePrefix+"/%08x", n))
+}
+
+// tombKey does not tell which feed it was to somebody who does not know its discovery key.
+func tombKey(dk feed.DiscoveryKey) datastore.Key {
+	h := blake2b.Sum256(dk[:])
+	return datastore.RawKey("/store/tomb/" + hex.EncodeToString(h[:]))
+}
+
+func encryptionKey(dk feed.DiscoveryKey) datastore.Key {
+	return datastore.RawKey("/store/encryption/" + hex.EncodeToString(dk[:]))
 }
 
 func valueKey(key string) datastore.Key {
@@ -229,9 +245,11 @@ func parseNumber(b []byte) (uint32, error) {
 }
 
 // numberOf reads the number out of a full record key, as a query returns it.
-func numberOf(key string) (uint32, error) {
-	if len(key) == len(feedPrefix)+1+8 {
-		if n, err := strconv.ParseUint(key[len(feedPrefix)+1:], 16, 32); err == nil {
+func numberOf(key string) (uint32, error) { return numberBelow(feedPrefix, key) }
+
+func numberBelow(prefix, key string) (uint32, error) {
+	if len(key) == len(prefix)+1+8 {
+		if n, err := strconv.ParseUint(key[len(prefix)+1:], 16, 32); err == nil {
 			return uint32(n), nil
 		}
 	}

@@ -75,13 +75,12 @@ func (o *Options) normalize() error {
 // It starts no goroutine. Close it when no session is left.
 type Feed struct {
 	// set in Open
-	key        Key
-	dk         DiscoveryKey
-	storage    *storage
-	space      func() error
-	encryption Encryption // nil: none
-	log        *slog.Logger
-	ops        lifecycle.Group // whoever touches the datastore
+	key     Key
+	dk      DiscoveryKey
+	storage *storage
+	space   func() error
+	log     *slog.Logger
+	ops     lifecycle.Group // whoever touches the datastore
 
 	sweepDue atomic.Bool // there may be garbage that can be deleted now
 	marks    marks
@@ -89,21 +88,22 @@ type Feed struct {
 	alone    chan struct{} // held by the exclusive session; capacity 1
 
 	// under mu; written only by who has the turn as well, except closed, source and the two sets
-	mu       sync.RWMutex
-	tree     *merkle.Tree
-	head     *headRecord // as stored; replaced, never changed
-	bits     bitfield.Bitfield
-	local    uint64      // number of bits
-	auth     *authRecord // replaced, never changed
-	who      *authority  // nil: manifest not known
-	pair     KeyPair     // may be zero
-	closed   bool
-	source   Source
-	subs     map[*Subscription]struct{}
-	sessions map[*Session]struct{}
-	branches map[string]*line   // all that are stored
-	lines    map[*line]struct{} // all that are open or stored
-	epoch    *epoch             // that of the readers who come now
+	mu         sync.RWMutex
+	tree       *merkle.Tree
+	head       *headRecord // as stored; replaced, never changed
+	bits       bitfield.Bitfield
+	local      uint64      // number of bits
+	auth       *authRecord // replaced, never changed
+	who        *authority  // nil: manifest not known
+	pair       KeyPair     // may be zero
+	closed     bool
+	source     Source
+	encryption Encryption // of sessions that have none of their own; nil: none
+	subs       map[*Subscription]struct{}
+	sessions   map[*Session]struct{}
+	branches   map[string]*line   // all that are stored
+	lines      map[*line]struct{} // all that are open or stored
+	epoch      *epoch             // that of the readers who come now
 
 	// owned by the turn
 	authDirty bool     // auth has not been stored yet
@@ -358,6 +358,13 @@ func (f *Feed) FirstMissing(start uint64) uint64 {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.bits.FirstUnset(start)
+}
+
+// SetEncryption says what sessions opened from now on use that have no encryption of their own; nil: none.
+func (f *Feed) SetEncryption(e Encryption) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.encryption = e
 }
 
 // SetSource says who brings missing blocks; nil for nobody. Calls in flight keep the one they have.

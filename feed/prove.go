@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -126,6 +127,9 @@ func (f *Feed) readBlock(ctx context.Context, l *line, g uint32, index uint64) (
 		} else {
 			err = fmt.Errorf("%w: block %d is gone", ErrCorrupt, index)
 		}
+	}
+	if f.storage.ranges == nil {
+		b = bytes.Clone(b) // other datastores than ours may keep what they return
 	}
 	return b, err
 }

@@ -1,0 +1,278 @@
+package corestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	datastore "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+
+	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/internal/compact"
+)
+
+// DeleteOptions of Store.Delete.
+type DeleteOptions struct {
+	// Forget leaves no tombstone. If the feed is ever made again from the same secret, it begins at fork 0
+	// and contradicts what its readers have: they freeze it for good.
+	Forget bool
+}
+
+// Delete deletes the feed of key for good: its sessions end, then blocks, tree, head, secret, names and
+// settings are deleted, and the datastore is made to give the space back. The feed need not be open.
+// It is durable when it returns; a crash in the middle leaves either the whole feed, or none that opens,
+// and the next Open of the store deletes the rest.
+//
+// Of a feed whose secret is derived, so that the same name makes it again, a tombstone stays: the hash of
+// its discovery key, and its last fork. Made again it begins at the next fork, so that its readers see a
+// truncation.
+//
+// Whoever has the feed by Resolve finds it closed. The error is ErrUnknownFeed,
+// ErrReadOnly, ErrClosed, the datastore's, or wraps ctx's. If the feed is too damaged for its last fork
+// to be read, it is feed.ErrCorrupt unless Forget is set.
+func (s *Store) Delete(ctx context.Context, key feed.Key, o DeleteOptions) error {
+	if s.opts.ReadOnly {
+		return ErrReadOnly
+	}
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := take(ctx, s.turn); err != nil {
+		return err
+	}
+	defer func() { <-s.turn }()
+	dk := key.DiscoveryKey()
+	done, err := s.evict(ctx, dk)
+	if err != nil {
+		return err
+	}
+	defer done()
+	n, rec, err := s.index.find(ctx, dk)
+	switch {
+	case err != nil:
+		return err
+	case rec == nil:
+		return ErrUnknownFeed
+	}
+	var tombstone []byte
+	if rec.kind == derivedSecret && !o.Forget {
+		fork, err := s.lastFork(ctx, n)
+		if err != nil {
+			return fmt.Errorf("delete feed %s: its last fork: %w", dk.Short(), err)
+		}
+		tombstone = compact.AppendUint(nil, fork)
+	}
+	if err := s.unmake(ctx, n, rec, tombstone); err != nil {
+		return fmt.Errorf("delete feed %s: %w", dk.Short(), err)
+	}
+	if err := s.purge(ctx, n); err != nil {
+		return fmt.Errorf("delete feed %s: %w", dk.Short(), err)
+	}
+	s.opts.Logger.Info("feed deleted", "feed", dk.Short(), "number", n)
+	return nil
+}
+
+// evict closes a feed, ending its sessions, and keeps others from opening it until done is called.
+func (s *shared) evict(ctx context.Context, dk feed.DiscoveryKey) (done func(), err error) {
+	for {
+		s.mu.Lock()
+		if s.closing {
+			s.mu.Unlock()
+			return nil, ErrClosed
+		}
+		sl := s.slots[dk]
+		if sl != nil && sl.busy != nil {
+			busy := sl.busy
+			s.mu.Unlock()
+			select {
+			case <-busy:
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		if sl == nil {
+			sl = &slot{dk: dk}
+			s.slots[dk] = sl
+		}
+		if sl.idle != nil {
+			sl.idle()
+			sl.idle = nil
+		}
+		sl.busy = make(chan struct{})
+		s.mu.Unlock()
+		if sl.feed != nil {
+			if err := sl.feed.Close(); err != nil {
+				s.opts.Logger.Warn("closing a feed that is deleted failed", "feed", dk.Short(), "err", err)
+			}
+		}
+		return func() {
+			s.mu.Lock()
+			delete(s.slots, dk)
+			close(sl.busy)
+			sl.busy = nil
+			s.mu.Unlock()
+		}, nil
+	}
+}
+
+// lastFork reads the fork of a feed that is closed. One that was never finished has none.
+func (s *shared) lastFork(ctx context.Context, n uint32) (uint64, error) {
+	f, err := feed.Open(ctx, s.ds, s.feedOptions(n, feed.Options{}))
+	switch {
+	case errors.Is(err, feed.ErrNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	}
+	return f.Info().Fork, f.Close()
+}
+
+// unmake makes a feed unknown, and notes that its records are to be deleted.
+//
+// Without atomic batches the steps are: the tombstone and the note; then what makes the feed known; then
+// the rest. A feed that is noted is deleted by the next Open.
+func (s *shared) unmake(ctx context.Context, n uint32, r *record, tombstone []byte) error {
+	batch, err := s.ds.Batch(ctx)
+	if err != nil {
+		return err
+	}
+	dk := r.key.DiscoveryKey()
+	if tombstone != nil {
+		err = batch.Put(ctx, tombKey(dk), tombstone)
+	} else {
+		err = batch.Delete(ctx, tombKey(dk))
+	}
+	if err != nil {
+		return err
+	}
+	if err := batch.Put(ctx, purgeKey(n), r.append(nil)); err != nil {
+		return err
+	}
+	if !s.atomic {
+		if err := batch.Commit(ctx); err != nil {
+			return err
+		}
+		if err := s.ds.Sync(ctx, datastore.RawKey("/")); err != nil {
+			return err
+		}
+		if batch, err = s.ds.Batch(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.deleteEntries(ctx, batch, n, r); err != nil {
+		return err
+	}
+	if err := batch.Commit(ctx); err != nil {
+		return err
+	}
+	return s.ds.Sync(ctx, datastore.RawKey("/"))
+}
+
+// deleteEntries deletes what makes a feed known, and its settings.
+func (s *shared) deleteEntries(ctx context.Context, b datastore.Batch, n uint32, r *record) error {
+	dk := r.key.DiscoveryKey()
+	keys := []datastore.Key{discoveryKey(dk), recordKey(n), encryptionKey(dk)}
+	for _, name := range r.names {
+		// A name may lead elsewhere by now, if a crash has left it in two records.
+		entry, ok, err := s.index.named(ctx, name)
+		if err != nil {
+			return err
+		}
+		if ok && entry == dk {
+			keys = append(keys, nameKey(name))
+		}
+	}
+	for _, k := range keys {
+		if err := b.Delete(ctx, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// purge deletes the records of a feed that is not known any more, and the note of that.
+func (s *shared) purge(ctx context.Context, n uint32) error {
+	if err := feed.Purge(ctx, s.ds, numberPrefix(n)); err != nil {
+		return err
+	}
+	if err := s.ds.Delete(ctx, purgeKey(n)); err != nil {
+		return err
+	}
+	return s.sync(ctx)
+}
+
+// finishDeleting deletes what a crash has left of feeds that were being deleted.
+func (s *shared) finishDeleting(ctx context.Context) error {
+	if s.opts.ReadOnly {
+		return nil
+	}
+	results, err := s.ds.Query(ctx, query.Query{Prefix: purgePrefix})
+	if err != nil {
+		return fmt.Errorf("list deleted feeds: %w", err)
+	}
+	rest, err := results.Rest()
+	if err != nil {
+		return fmt.Errorf("list deleted feeds: %w", err)
+	}
+	for _, e := range rest {
+		n, err := numberBelow(purgePrefix, e.Key)
+		if err != nil {
+			return err
+		}
+		r, err := parseRecord(e.Value)
+		if err != nil {
+			return err
+		}
+		if err := s.unmakeAgain(ctx, n, r); err != nil {
+			return err
+		}
+		if err := s.purge(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unmakeAgain is the second half of unmake. The same key may have been stored again since under another
+// number; that one is left alone.
+func (s *shared) unmakeAgain(ctx context.Context, n uint32, r *record) error {
+	now, ok, err := s.index.number(ctx, r.key.DiscoveryKey())
+	if err != nil {
+		return err
+	}
+	batch, err := s.ds.Batch(ctx)
+	if err != nil {
+		return err
+	}
+	if ok && now != n {
+		err = batch.Delete(ctx, recordKey(n))
+	} else {
+		err = s.deleteEntries(ctx, batch, n, r)
+	}
+	if err == nil {
+		err = batch.Commit(ctx)
+	}
+	if err == nil {
+		err = s.ds.Sync(ctx, datastore.RawKey("/"))
+	}
+	return err
+}
+
+// firstFork returns the fork at which a feed begins that is made now: past the last one of the feed of the
+// same key that was deleted.
+func (s *shared) firstFork(ctx context.Context, dk feed.DiscoveryKey) (uint64, error) {
+	b, err := s.index.get(ctx, tombKey(dk))
+	if b == nil || err != nil {
+		return 0, err
+	}
+	d := compact.NewDecoder(b)
+	fork := d.Uint()
+	if d.Err() != nil || fork >= compact.MaxInt {
+		return 0, fmt.Errorf("%w: tombstone %x", ErrCorrupt, b)
+	}
+	return fork + 1, nil
+}
