@@ -7,12 +7,20 @@ import (
 	"math"
 )
 
-// ReadOptions of Session.Blocks.
+// ReadOptions of Session.Blocks and Session.Entries.
 type ReadOptions struct {
 	// Local reads only what is stored: a missing block ends the iteration with ErrNotAvailable.
 	Local bool
 	// Follow goes on past the end as the feed grows, until the range or ctx ends.
 	Follow bool
+	// Reverse goes from the end of the range to its start. It has no meaning with Follow.
+	Reverse bool
+}
+
+// Entry is a block and its index.
+type Entry struct {
+	Index uint64
+	Data  []byte // the caller's
 }
 
 // readAhead is how many blocks are asked for at once; two such windows are open at a time. It is
@@ -20,32 +28,61 @@ type ReadOptions struct {
 // iteration that is broken off has fetched in vain.
 const readAhead = 1024
 
-// Blocks returns the blocks of r in order. Without Follow, r ends at the feed's length at the
-// beginning. Missing blocks are fetched ahead from the Source, in order. Each block is the caller's.
+// Blocks returns the blocks of r in order. Without Follow they are those of a snapshot: r ends at the
+// feed's length at the beginning, and a truncation meanwhile changes nothing, except that a block which
+// was not stored cannot come any more (ErrSnapshotNotAvailable). With Follow a truncation below what has
+// been read lets the iteration wait until the feed has grown past it again. Missing blocks are fetched ahead from the
+// Source, in order. Each block is the caller's.
 //
 // An error ends the iteration, as the last pair: those of Get, or of GetLocal with Local.
 func (s *Session) Blocks(ctx context.Context, r Range, o ReadOptions) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		ctx, done, err := s.enter(ctx)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		defer done()
-		read := s.readEach
-		if o.Follow {
-			read = s.readFollowing
-		} else {
-			r.End = min(r.End, s.Info().Length)
-		}
-		if err := read(ctx, r, o.Local, yield); err != nil {
-			yield(nil, because(ctx, err))
+		for e, err := range s.Entries(ctx, r, o) {
+			if !yield(e.Data, err) {
+				return
+			}
 		}
 	}
 }
 
+// Entries is Blocks with the index of each block.
+func (s *Session) Entries(ctx context.Context, r Range, o ReadOptions) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		ctx, done, err := s.enterFor(ctx, &waiter{unbounded: true})
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		defer done()
+		if o.Follow {
+			err = s.readFollowing(ctx, r, o.Local, yield)
+		} else {
+			err = s.readSnapshot(ctx, r, o, yield)
+		}
+		if err != nil {
+			yield(Entry{}, because(ctx, err))
+		}
+	}
+}
+
+func (s *Session) readSnapshot(ctx context.Context, r Range, o ReadOptions, yield func(Entry, error) bool) error {
+	if !s.ofAtom() {
+		snapshot, err := s.Snapshot()
+		if err != nil {
+			return err
+		}
+		defer snapshot.Close()
+		s = snapshot
+	}
+	r.End = min(r.End, s.Info().Length)
+	if o.Reverse {
+		return s.readBack(ctx, r, o.Local, yield)
+	}
+	return s.readEach(ctx, r, o.Local, yield)
+}
+
 // readEach yields the blocks of r. It returns nil also when yield has had enough.
-func (s *Session) readEach(ctx context.Context, r Range, local bool, yield func([]byte, error) bool) error {
+func (s *Session) readEach(ctx context.Context, r Range, local bool, yield func(Entry, error) bool) error {
 	ahead := r.Start
 	for i := r.Start; i < r.End; i++ {
 		for !local && ahead < r.End && ahead < i+readAhead {
@@ -53,18 +90,43 @@ func (s *Session) readEach(ctx context.Context, r Range, local bool, yield func(
 			s.fetchAhead(ctx, Want{Range: window, Linear: true})
 			ahead = window.End
 		}
-		b, err := s.getLocal(ctx, i)
-		if err != nil && missing(err) && !local {
-			b, err = s.Get(ctx, i)
-		}
+		b, err := s.readOne(ctx, i, local)
 		if err != nil {
 			return err
 		}
-		if !yield(b, nil) {
+		if !yield(Entry{i, b}, nil) {
 			return nil
 		}
 	}
 	return nil
+}
+
+// readBack is readEach from the end to the start.
+func (s *Session) readBack(ctx context.Context, r Range, local bool, yield func(Entry, error) bool) error {
+	ahead := r.End
+	for i := r.End; i > r.Start; i-- {
+		if !local && i == ahead {
+			window := Range{Start: max(r.Start, ahead-min(ahead, readAhead)), End: ahead}
+			s.fetchAhead(ctx, Want{Range: window})
+			ahead = window.Start
+		}
+		b, err := s.readOne(ctx, i-1, local)
+		if err != nil {
+			return err
+		}
+		if !yield(Entry{i - 1, b}, nil) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *Session) readOne(ctx context.Context, i uint64, local bool) ([]byte, error) {
+	b, err := s.getLocal(ctx, i)
+	if err != nil && missing(err) && !local {
+		return s.Get(ctx, i)
+	}
+	return b, err
 }
 
 // fetchAhead asks for blocks and does not wait for them. What goes wrong shows when the block is read.
@@ -77,7 +139,7 @@ func (s *Session) fetchAhead(ctx context.Context, w Want) {
 }
 
 // readFollowing is readEach without an end.
-func (s *Session) readFollowing(ctx context.Context, r Range, local bool, yield func([]byte, error) bool) error {
+func (s *Session) readFollowing(ctx context.Context, r Range, local bool, yield func(Entry, error) bool) error {
 	sub := s.feed.Subscribe()
 	defer sub.Close()
 	ctx, cancel := context.WithCancel(ctx)
@@ -95,7 +157,7 @@ func (s *Session) readFollowing(ctx context.Context, r Range, local bool, yield 
 		b, err := s.getLocal(ctx, i)
 		switch {
 		case err == nil:
-			if !yield(b, nil) {
+			if !yield(Entry{i, b}, nil) {
 				return nil
 			}
 			i++

@@ -64,6 +64,9 @@ var (
 	// ErrNotMarking: marking was not begun, or a crash has lost the marks; nothing was cleared.
 	ErrNotMarking = errors.New("feed: not marking")
 
+	// ErrDecode: the codec of a Typed cannot read the block.
+	ErrDecode = errors.New("feed: cannot decode")
+
 	// ErrInvalidProof: the proof has the wrong shape.
 	ErrInvalidProof = merkle.ErrInvalidProof
 	// ErrInvalidChecksum: the proof leads to another hash than the stored one.

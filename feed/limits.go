@@ -89,3 +89,17 @@ const (
 	// maxBranches bounds the branches of a feed, all of which are in memory while it is open.
 	maxBranches = 1024
 )
+
+const (
+	// defaultPrefetch is how many blocks a Reader asks for ahead, as in JavaScript.
+	defaultPrefetch = 32
+
+	// defaultChunkSize is the size of the blocks of a Writer: large enough that nodes and messages weigh
+	// nothing beside it, small enough that a reader of a few bytes does not fetch much in vain.
+	defaultChunkSize = 64 << 10
+
+	// writeBatchBytes and writeBatchBlocks bound what a Writer holds back: one sync of the disk for each
+	// batch is then no longer what costs.
+	writeBatchBytes  = 4 << 20
+	writeBatchBlocks = 1024
+)

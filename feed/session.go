@@ -49,9 +49,10 @@ type Session struct {
 
 // waiter is a call of a session that may wait for long.
 type waiter struct {
-	cancel context.CancelCauseFunc
-	block  uint64 // if known: what it waits for, which was below the feed's length
-	known  bool
+	cancel    context.CancelCauseFunc
+	unbounded bool   // by the session's Timeout
+	block     uint64 // if known: what it waits for, which was below the feed's length
+	known     bool
 }
 
 // Session opens a handle. The error is ErrClosed, or ErrNotWritable if a key pair is given that is of no
@@ -214,7 +215,7 @@ func (s *Session) enterFor(parent context.Context, w *waiter) (ctx context.Conte
 	}
 	ctx, w.cancel = context.WithCancelCause(parent)
 	stop := func() {}
-	if s.options.Timeout > 0 {
+	if s.options.Timeout > 0 && !w.unbounded {
 		ctx, stop = context.WithTimeoutCause(ctx, s.options.Timeout, ErrTimeout)
 	}
 	s.waiting[w] = struct{}{}
