@@ -96,7 +96,7 @@ func (f *Feed) appendInTurn(ctx context.Context, a *appending, size uint64) (Cha
 	case a.line != nil && a.line.gone:
 		return Change{}, ErrClosed
 	case a.line == nil && f.auth.frozen:
-		return Change{}, ErrFrozen
+		return Change{}, f.frozen()
 	case a.line == nil && f.auth.recovering:
 		return Change{}, ErrRecovering
 	case a.line == nil && a.signature == nil && !f.mayAppendLocked(a.pair):

@@ -76,7 +76,7 @@ func (b bounded) VerifyHead(h Head, roots []Node, signature []byte) error {
 
 func (f *Feed) applyInTurn(ctx context.Context, ps []*Proof, results []Applied) (*Change, error) {
 	if f.auth.frozen {
-		return nil, ErrFrozen
+		return nil, f.frozen()
 	}
 	who, auth := f.authorityFor(ps[0])
 	tree := f.tree

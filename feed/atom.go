@@ -203,7 +203,7 @@ func (f *Feed) prepareFlush(ctx context.Context, p *part) (*flushing, error) {
 		c.puts, c.durable = puts, true
 		return &flushing{&change{commit: c, tree: f.tree}, f}, nil
 	case f.auth.frozen:
-		return nil, ErrFrozen
+		return nil, f.frozen()
 	case f.auth.recovering:
 		return nil, ErrRecovering
 	case f.tree.Head() != p.base:

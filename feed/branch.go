@@ -402,7 +402,7 @@ func (f *Feed) commitInTurn(ctx context.Context, l *line, length uint64, by sign
 	}
 	switch {
 	case f.auth.frozen:
-		return Change{}, ErrFrozen
+		return Change{}, f.frozen()
 	case f.auth.recovering:
 		return Change{}, ErrRecovering
 	case by.signature == nil && !f.mayAppendLocked(by.pair):

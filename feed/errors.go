@@ -81,11 +81,12 @@ var (
 	ErrMissingNode = merkle.ErrMissingNode
 )
 
-// ConflictError says that two different heads of the same fork and length are both signed. It
-// carries both, so that they can be shown to others. It wraps ErrFrozen.
+// ConflictError says that two different heads of the same fork and length are both signed. It carries
+// both, each with a detached proof (see VerifyDetached), so that it can be shown to others, who verify it
+// with VerifyConflict. It wraps ErrFrozen.
 type ConflictError struct {
-	Ours, Theirs                 Head
-	OurSignature, TheirSignature []byte
+	Ours, Theirs         Head
+	OurProof, TheirProof []byte
 }
 
 func (e *ConflictError) Error() string {

@@ -92,10 +92,11 @@ type Feed struct {
 	tree       *merkle.Tree
 	head       *headRecord // as stored; replaced, never changed
 	bits       bitfield.Bitfield
-	local      uint64      // number of bits
-	auth       *authRecord // replaced, never changed
-	who        *authority  // nil: manifest not known
-	pair       KeyPair     // may be zero
+	local      uint64         // number of bits
+	auth       *authRecord    // replaced, never changed
+	conflict   *ConflictError // why it is frozen; nil: not known, or it is not
+	who        *authority     // nil: manifest not known
+	pair       KeyPair        // may be zero
 	closed     bool
 	source     Source
 	encryption Encryption // of sessions that have none of their own; nil: none
@@ -137,6 +138,9 @@ func Open(ctx context.Context, ds datastore.Batching, opts Options) (*Feed, erro
 	f.bits = *bits
 	f.local = f.bits.Count(0, head.length)
 	if err := f.loadBranches(ctx); err != nil {
+		return nil, fmt.Errorf("open %s: %w", opts.Prefix, err)
+	}
+	if err := f.loadConflict(ctx); err != nil {
 		return nil, fmt.Errorf("open %s: %w", opts.Prefix, err)
 	}
 	if err := f.loadMarks(ctx); err != nil {

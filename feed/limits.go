@@ -103,3 +103,7 @@ const (
 	writeBatchBytes  = 4 << 20
 	writeBatchBlocks = 1024
 )
+
+// maxEvidenceBytes bounds each of the two proofs of a conflict: a signature, a manifest, and the nodes of two
+// paths through the largest tree.
+const maxEvidenceBytes = MaxSignatureBytes + MaxManifestBytes + 64<<10

@@ -192,8 +192,9 @@ func (f *Feed) Plan(ctx context.Context, blocks []uint64) (nodes []uint64, err e
 	return nodes, nil
 }
 
-// CanUpgrade reports whether the feed can prove its length to a reader of a shorter one: it is longer
-// and has the roots of that length (replication.md 3.3). The error is the machine's.
+// CanUpgrade reports whether the feed can prove its length to a reader of a shorter one: it is longer,
+// has the roots of that length (replication.md 3.3), and all nodes that lead from there to its own. The
+// error is the machine's.
 func (f *Feed) CanUpgrade(ctx context.Context, length uint64) (bool, error) {
 	_, leave, ok := f.ops.Enter()
 	defer leave()
@@ -209,7 +210,15 @@ func (f *Feed) CanUpgrade(ctx context.Context, length uint64) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("can upgrade: %w", err)
 	}
-	return can, nil
+	if !can {
+		return false, nil
+	}
+	req := Request{Fork: in.view.fork, Upgrade: &UpgradeRequest{Start: length, Length: in.tree.Length() - length}}
+	proved, err := in.tree.ProveMany(ctx, in.view, []Request{req})
+	if err != nil {
+		return false, fmt.Errorf("can upgrade: %w", err)
+	}
+	return proved[0].Err == nil, nil
 }
 
 // Locate finds the block of byte number byteOffset by what is stored, of each block's bytes the first

@@ -39,7 +39,7 @@ func (f *Feed) Reorg(ctx context.Context, p *Proof) (*Reorg, error) {
 	f.mu.RUnlock()
 	defer in.leave()
 	if frozen {
-		return nil, ErrFrozen
+		return nil, f.frozen()
 	}
 	if !known && auth == nil {
 		auth = f.auth.withManifest(who.manifest) // assumed, and about to be proven by the signature
@@ -110,7 +110,7 @@ func (r *Reorg) Apply(ctx context.Context) error {
 func (r *Reorg) applyInTurn(ctx context.Context) (Change, error) {
 	f := r.feed
 	if f.auth.frozen {
-		return Change{}, ErrFrozen
+		return Change{}, f.frozen()
 	}
 	if _, more := r.search.Want(); more || f.tree.Head() != r.search.Base() {
 		return Change{}, fmt.Errorf("%w: the feed has changed, or the search has not ended", ErrStale)

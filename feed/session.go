@@ -190,6 +190,15 @@ func (s *Session) end() {
 	}
 }
 
+// cancelWaiting ends all calls that wait.
+func (s *Session) cancelWaiting(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.waiting {
+		w.cancel(why)
+	}
+}
+
 // lose ends the calls that wait for blocks which were there before a rewriting and are gone.
 func (s *Session) lose(lost Range) {
 	s.mu.Lock()
@@ -455,6 +464,9 @@ func (s *Session) Get(ctx context.Context, index uint64) ([]byte, error) {
 	if source == nil {
 		return nil, err
 	}
+	if err := s.feed.frozenError(); err != nil {
+		return nil, err
+	}
 	ctx, done, err := s.enterFor(ctx, &waiter{block: index, known: errors.Is(err, ErrNotAvailable)})
 	if err != nil {
 		return nil, err
@@ -497,6 +509,9 @@ func (s *Session) Download(ctx context.Context, r Range) error {
 	if source == nil {
 		return fmt.Errorf("%w: some of %d to %d", ErrNotAvailable, r.Start, r.End)
 	}
+	if err := s.feed.frozenError(); err != nil {
+		return err
+	}
 	if s.line != nil && r.End > s.shared() {
 		return fmt.Errorf("%w: some of %d to %d", ErrSnapshotNotAvailable, r.Start, r.End)
 	}
@@ -514,6 +529,9 @@ func (s *Session) Update(ctx context.Context) (grown bool, err error) {
 	source := s.source()
 	if source == nil || s.line != nil || s.Info().Writable {
 		return false, nil
+	}
+	if err := s.feed.frozenError(); err != nil {
+		return false, err
 	}
 	grown, err = source.Upgrade(ctx)
 	return grown, because(ctx, err)
@@ -557,6 +575,9 @@ func (s *Session) Seek(ctx context.Context, byteOffset uint64) (index, offset ui
 			return 0, 0, fmt.Errorf("%w: byte %d", ErrNotAvailable, byteOffset)
 		}
 		before, length = place, now
+		if err := s.feed.frozenError(); err != nil {
+			return 0, 0, err
+		}
 		if err := source.Seek(ctx, byteOffset, paddingOf(s.encryption)); err != nil {
 			return 0, 0, because(ctx, err)
 		}

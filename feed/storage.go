@@ -107,6 +107,9 @@ const zeros = "000000000000"
 func (s *storage) authKey() datastore.Key    { return datastore.RawKey(s.prefix + "/a" + zeros) }
 func (s *storage) headKey() datastore.Key    { return datastore.RawKey(s.prefix + "/h" + zeros) }
 func (s *storage) bitListKey() datastore.Key { return datastore.RawKey(s.prefix + "/i" + zeros) }
+func (s *storage) conflictKey() datastore.Key {
+	return datastore.RawKey(s.prefix + "/c" + zeros)
+}
 func (s *storage) marksKey() datastore.Key   { return datastore.RawKey(s.prefix + "/k" + zeros) }
 func (s *storage) garbageKey() datastore.Key { return datastore.RawKey(s.prefix + "/g" + zeros) }
 

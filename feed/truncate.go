@@ -63,7 +63,7 @@ func (f *Feed) truncateInTurn(ctx context.Context, t *truncating) (Change, error
 	case t.line != nil && t.line.gone:
 		return Change{}, ErrClosed
 	case t.line == nil && f.auth.frozen:
-		return Change{}, ErrFrozen
+		return Change{}, f.frozen()
 	case t.line == nil && f.auth.recovering:
 		return Change{}, ErrRecovering
 	case t.line == nil && t.signature == nil && !f.writableLocked(t.pair):

@@ -1,0 +1,65 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/p2pcore/p2pcore/internal/merkle"
+)
+
+// TreeHash returns the tree hash at a length, which is what signers sign. Past the end it waits for the
+// feed to grow, and where nodes are missing it fetches the last block, which brings them, as Get does.
+//
+// The error is ErrNotAvailable if nodes are missing and nobody brings them, and those of Get.
+func (s *Session) TreeHash(ctx context.Context, length uint64) (Hash, error) {
+	tree, err := s.treeAt(ctx, length)
+	if err != nil {
+		return Hash{}, err
+	}
+	return tree.Head().Hash, nil
+}
+
+func (s *Session) treeAt(ctx context.Context, length uint64) (*merkle.Tree, error) {
+	if s.isClosed() {
+		return nil, ErrClosed
+	}
+	if s.Info().Length < length {
+		if _, err := s.Get(ctx, length-1); err != nil {
+			return nil, err
+		}
+	}
+	tree, err := s.readTree(ctx, length)
+	if !errors.Is(err, ErrMissingNode) || length == 0 {
+		return tree, err
+	}
+	if s.source() == nil || s.Has(length-1) {
+		return nil, fmt.Errorf("%w: nodes of length %d", ErrNotAvailable, length)
+	}
+	if _, err := s.Get(ctx, length-1); err != nil {
+		return nil, err
+	}
+	return s.readTree(ctx, length)
+}
+
+func (s *Session) readTree(ctx context.Context, length uint64) (*merkle.Tree, error) {
+	f := s.feed
+	_, leave, ok := f.ops.Enter()
+	defer leave()
+	if !ok {
+		return nil, ErrClosed
+	}
+	in := f.read(s.line)
+	defer in.leave()
+	if length == in.tree.Length() {
+		return in.tree, nil
+	}
+	if length > in.tree.Length() {
+		return nil, fmt.Errorf("%w: length %d of %d", ErrOutOfRange, length, in.tree.Length())
+	}
+	tree, err := merkle.ReadTree(ctx, in.view, in.view.fork, length)
+	if err != nil {
+		return nil, fmt.Errorf("tree of length %d: %w", length, err)
+	}
+	return tree, nil
+}
