@@ -42,6 +42,24 @@ func TestVectorsNamespaces(t *testing.T) {
 	}
 }
 
+func TestVectorsZ32(t *testing.T) {
+	var v struct {
+		Z32 []struct {
+			Bytes vectors.Hex
+			Z32   string
+		}
+	}
+	vectors.Load(t, "keys.json", &v)
+	for _, c := range v.Z32 {
+		if got := z32.EncodeToString(c.Bytes); got != c.Z32 {
+			t.Errorf("%v: %q, want %q", c.Bytes, got, c.Z32)
+		}
+		if got, err := z32.DecodeString(c.Z32); err != nil || !bytes.Equal(got, c.Bytes) {
+			t.Errorf("%q: %x, %v, want %v", c.Z32, got, err, c.Bytes)
+		}
+	}
+}
+
 func TestVectorsSignatures(t *testing.T) {
 	var v struct {
 		TreeNamespace vectors.Hex `json:"tree_namespace"`
