@@ -311,7 +311,12 @@ func FuzzMultiSignature(f *testing.F) {
 	}
 	v0 := *manifest
 	v0.Version = 0
-	b0, err := Assemble(&v0, []Partial{part})
+	part0 := contribution(f, pair, &v0, 0, blocks, 5)
+	who0, err := newAuthority(v0.Key(), &v0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	b0, err := Assemble(&v0, []Partial{part0})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -325,7 +330,17 @@ func FuzzMultiSignature(f *testing.F) {
 				t.Fatalf("%+v became %+v, %v", m, again, err)
 			}
 		}
-		parseMultiV0(b)
+		m0, err := parseMultiV0(b)
+		if err == nil && len(m0.nodes) > 0 {
+			patches := slices.Repeat([][]int{{0}}, len(m0.proofs)) // which nodes does not matter
+			again, err := parseMultiV0(m0.appendMultiV0(nil, patches...))
+			if err != nil || !slices.Equal(again.proofs, m0.proofs) || !slices.Equal(again.nodes, m0.nodes) {
+				t.Fatalf("%+v became %+v, %v", m0, again, err)
+			}
+		}
+		if who0.VerifyHead(tree.Head(), tree.Roots(), b) == nil && (err != nil || m0.proofs[0].signature != part0.Signature) {
+			t.Fatalf("%x is a signature of version 0 by nobody", b)
+		}
 		if p, err := ParsePartial(b); err == nil {
 			again, err := ParsePartial(p.Append(nil))
 			if err != nil || again.Signer != p.Signer || again.Signature != p.Signature || again.Patch != p.Patch || !slices.Equal(again.Nodes, p.Nodes) {
