@@ -92,7 +92,7 @@ func TestVectorsSignatures(t *testing.T) {
 			if err := VerifyLegacyHead(Key(c.Key), h, c.Signature); (err == nil) != c.Verifies {
 				t.Errorf("legacy, length %d: %v", c.Length, err)
 			}
-			for bit := range len(c.Signature) * 8 {
+			for bit := 0; bit < len(c.Signature)*8; bit += 11 {
 				bad := bytes.Clone(c.Signature)
 				bad[bit/8] ^= 1 << (bit % 8)
 				if err := VerifyLegacyHead(Key(c.Key), h, bad); !errors.Is(err, ErrInvalidSignature) {
