@@ -35,12 +35,12 @@ func (f *Feed) sign(tree *merkle.Tree, by signing) ([]byte, error) {
 	case f.who == nil:
 		return nil, ErrNotWritable
 	case by.signature != nil:
-		if err := (bounded{f.who}).VerifyHead(h, tree.Roots(), by.signature); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrInvalidSignature, err)
+		if err := f.who.checkSignature(h, tree.Roots(), by.signature); err != nil {
+			return nil, err
 		}
 		return append([]byte(nil), by.signature...), nil
 	case f.writableLocked(by.pair):
-		return f.who.sign(by.pair, h), nil
+		return f.who.sign(by.pair, h)
 	}
 	if p := f.who.prologue(); p != nil && h.Length == p.Length && h.Hash == p.Hash {
 		return nil, nil

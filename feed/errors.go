@@ -49,6 +49,8 @@ var (
 	// ErrSnapshotNotAvailable: a snapshot does not have the block, or the feed was truncated below a block
 	// while a call waited for it, so that it cannot come any more.
 	ErrSnapshotNotAvailable = errors.New("feed: block not available any more")
+	// ErrNoQuorum: there are fewer signatures than the manifest asks for.
+	ErrNoQuorum = errors.New("feed: no quorum of signatures")
 	// ErrDiverged: the feed is not what the change was made for; nothing has changed.
 	ErrDiverged = errors.New("feed: diverged")
 	// ErrNotAtomic: the datastore cannot store changes of several feeds at once.

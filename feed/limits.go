@@ -14,6 +14,10 @@ const (
 	// each would be less.
 	MaxSignatureBytes = 1 << 20
 
+	// MaxPartialBytes bounds what one signer sends to another: a signature and a patch, which needs two
+	// nodes per level of the tree at most.
+	MaxPartialBytes = 8 << 10
+
 	// MaxChangeRanges bounds the ranges of a Change that nobody takes. Past it neighbours are joined
 	// across their gap: a receiver must ask the feed what it has anyway.
 	MaxChangeRanges = 256

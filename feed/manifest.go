@@ -314,6 +314,10 @@ func (m *Manifest) compat(k Key) bool {
 	return len(m.Signers) == 1 && Key(m.Signers[0].PublicKey) == k
 }
 
+// bare reports whether the signature field holds a bare Ed25519 signature even if the key is not the
+// public key. The quorum does not matter.
+func (m *Manifest) bare() bool { return m.Version == 0 && !m.AllowPatch && len(m.Signers) == 1 }
+
 // signedBy reports whether the public key is that of a signer.
 func (m *Manifest) signedBy(public [32]byte) bool {
 	return slices.ContainsFunc(m.Signers, func(s Signer) bool { return s.PublicKey == public })

@@ -21,6 +21,8 @@ type signerProof struct {
 type multiSignature struct {
 	proofs []signerProof
 	nodes  []Node
+
+	at map[flattree.Index]int // where in nodes the last one of an index is; nil: not made yet
 }
 
 // Least bytes of the elements of a multi signature.
@@ -28,6 +30,9 @@ const (
 	signerProofBytes = 1 + 64 + 1
 	nodeBytes        = 1 + 1 + 32
 )
+
+// wrappedBytes is the size of the version 1 form of one signature without a patch.
+const wrappedBytes = 1 + signerProofBytes + 1
 
 // appendMulti appends the version 1 form of m.
 func (m *multiSignature) appendMulti(b []byte) []byte {
@@ -42,8 +47,8 @@ func (m *multiSignature) appendMulti(b []byte) []byte {
 }
 
 // appendMultiV0 appends the form of version 0 manifests. It says of each patch where it starts and
-// which nodes are its own: positions[i] lists those of proof i in the node list.
-func (m *multiSignature) appendMultiV0(b []byte, positions [][]uint64) []byte {
+// which nodes are its own: patches[i] lists those of proof i, if it has a patch, as positions in m.nodes.
+func (m *multiSignature) appendMultiV0(b []byte, patches ...[]int) []byte {
 	b = compact.AppendUint(b, uint64(len(m.proofs)))
 	for i := range m.proofs {
 		p := &m.proofs[i]
@@ -57,16 +62,13 @@ func (m *multiSignature) appendMultiV0(b []byte, positions [][]uint64) []byte {
 		if p.patch == 0 {
 			continue
 		}
-		start := uint64(0)
-		if at := positions[i]; len(at) > 0 {
-			_, last := m.nodes[at[len(at)-1]].Index.Span()
-			start = uint64(last)/2 + 1
-		}
-		b = compact.AppendUint(b, start)
+		own := patches[i]
+		_, last := m.nodes[own[len(own)-1]].Index.Span()
+		b = compact.AppendUint(b, uint64(last)/2+1) // JavaScript calls it start; nobody reads it
 		b = compact.AppendUint(b, p.patch)
-		b = compact.AppendUint(b, uint64(len(positions[i])))
-		for _, at := range positions[i] {
-			b = compact.AppendUint(b, at)
+		b = compact.AppendUint(b, uint64(len(own)))
+		for _, at := range own {
+			b = compact.AppendUint(b, uint64(at))
 		}
 	}
 	return m.appendNodes(b)
@@ -83,15 +85,20 @@ func (m *multiSignature) appendNodes(b []byte) []byte {
 	return b
 }
 
-// parseMulti reads the version 1 form.
+// parseMulti reads the version 1 form; bytes after it are ignored.
 func parseMulti(b []byte) (*multiSignature, error) {
 	d := compact.NewDecoder(b)
+	m := decodeMulti(&d)
+	return m, d.Err()
+}
+
+func decodeMulti(d *compact.Decoder) *multiSignature {
 	m := &multiSignature{proofs: make([]signerProof, d.Count(signerProofBytes))}
 	for i := range m.proofs {
 		m.proofs[i] = signerProof{signer: d.Uint(), signature: d.Fixed64(), patch: d.Uint()}
 	}
-	m.decodeNodes(&d)
-	return m, d.Err()
+	m.decodeNodes(d)
+	return m
 }
 
 // parseMultiV0 reads the form of version 0 manifests. Of a patch only the length matters.
@@ -121,13 +128,34 @@ func (m *multiSignature) decodeNodes(d *compact.Decoder) {
 	}
 }
 
-// node returns the first node with the index.
+// node returns the node with the index. Of several it is the last, as in JavaScript.
 func (m *multiSignature) node(at flattree.Index) (Node, bool) {
-	i := slices.IndexFunc(m.nodes, func(n Node) bool { return n.Index == at })
-	if i < 0 {
+	if m.at == nil {
+		m.at = make(map[flattree.Index]int, len(m.nodes))
+		for i := range m.nodes {
+			m.at[m.nodes[i].Index] = i
+		}
+	}
+	i, ok := m.at[at]
+	if !ok {
 		return Node{}, false
 	}
 	return m.nodes[i], true
+}
+
+// pool returns the position of the node in m.nodes, where it is added if it is not there. It is false if
+// another node with its index is.
+func (m *multiSignature) pool(n Node) (position int, ok bool) {
+	if m.at == nil {
+		m.at = make(map[flattree.Index]int)
+	}
+	i, known := m.at[n.Index]
+	if !known {
+		i = len(m.nodes)
+		m.at[n.Index] = i
+		m.nodes = append(m.nodes, n)
+	}
+	return i, m.nodes[i] == n
 }
 
 // SignableLength returns the length that a quorum of signers has signed, of what each has signed.

@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -33,56 +32,89 @@ func assumedAuthority(key Key) *authority {
 }
 
 // bare reports whether the signature field holds a bare Ed25519 signature.
-func (a *authority) bare() bool {
-	m := a.manifest
-	return a.compat || m.Version == 0 && !m.AllowPatch && len(m.Signers) == 1
-}
-
-// signable returns the bytes that signer i signs for h (formats.md 4.3).
-func (a *authority) signable(h Head, i int) []byte {
-	b := make([]byte, 0, 112)
-	b = append(b, treeNamespace[:]...)
-	switch {
-	case a.compat:
-	case a.manifest.Version == 0:
-		b = append(b, a.manifest.Signers[i].Namespace[:]...)
-	default:
-		b = append(b, a.key[:]...)
-	}
-	return appendHead(b, h)
-}
-
-func appendHead(b []byte, h Head) []byte {
-	b = append(b, h.Hash[:]...)
-	b = binary.LittleEndian.AppendUint64(b, h.Length)
-	return binary.LittleEndian.AppendUint64(b, h.Fork)
-}
+func (a *authority) bare() bool { return a.compat || a.manifest.bare() }
 
 // prologue returns what pins the beginning of the feed, or nil.
 func (a *authority) prologue() *merkle.Prologue {
-	if p := a.manifest.Prologue; p != nil && a.manifest.Version > 0 && !a.bare() {
+	if p := a.manifest.Prologue; p != nil && a.manifest.Version > 0 && !a.compat {
 		return &merkle.Prologue{Length: p.Length, Hash: p.Hash}
 	}
 	return nil
 }
 
-// soleSigner reports whether the key pair with this public key alone may sign for the feed.
+// soleSigner reports whether the key pair with this public key alone may sign for the feed. There may be
+// several such.
 func (a *authority) soleSigner(public [32]byte) bool {
 	m := a.manifest
-	return len(m.Signers) == 1 && m.Signers[0].PublicKey == public && (a.bare() || m.Quorum == 1)
+	if a.bare() {
+		return m.Signers[0].PublicKey == public
+	}
+	seats := 0
+	for i := range m.Signers {
+		if m.Signers[i].PublicKey == public {
+			seats++
+		}
+	}
+	return m.Quorum > 0 && seats >= m.Quorum
 }
 
-// sign returns the signature field for h by the sole signer.
-func (a *authority) sign(pair KeyPair, h Head) []byte {
-	signature := pair.Sign(a.signable(h, 0))
+// sign returns the signature field for h by the key pair alone. The error is ErrNotWritable if that is not
+// enough.
+func (a *authority) sign(pair KeyPair, h Head) ([]byte, error) {
+	public := pair.Public()
+	if pair.IsZero() || !a.soleSigner(public) {
+		return nil, ErrNotWritable
+	}
 	if a.bare() {
-		return signature
+		return pair.Sign(a.signable(h, 0)), nil
 	}
-	m := multiSignature{proofs: []signerProof{{signature: [64]byte(signature)}}}
+	var m multiSignature
+	for i := 0; len(m.proofs) < a.manifest.Quorum; i++ {
+		if a.manifest.Signers[i].PublicKey == public {
+			signature := pair.Sign(a.signable(h, i))
+			m.proofs = append(m.proofs, signerProof{signer: uint64(i), signature: [64]byte(signature)})
+		}
+	}
 	if a.manifest.Version == 0 {
-		return m.appendMultiV0(nil, [][]uint64{nil})
+		return m.appendMultiV0(nil), nil
 	}
-	return m.appendMulti(make([]byte, 0, 68))
+	return m.appendMulti(make([]byte, 0, wrappedBytes)), nil
+}
+
+// VerifyHead checks the signature field of a feed over h (formats.md 4.5), without the feed: m is the
+// manifest of key, signature is what a proof carries or Assemble returns. The roots are those of h; they
+// may be left out if m does not allow patches. What the prologue pins needs no signature.
+//
+// The error is ErrKeyMismatch if m is not the manifest of key, ErrInvalidProof if the roots are not those
+// of h, or wraps ErrInvalidSignature and says what does not hold.
+func VerifyHead(key Key, m *Manifest, h Head, roots []Node, signature []byte) error {
+	a, err := newAuthority(key, m)
+	if err != nil {
+		return err
+	}
+	if len(roots) > 0 {
+		if _, err := treeOf(h, roots); err != nil {
+			return err
+		}
+	}
+	return a.checkSignature(h, roots, signature)
+}
+
+// VerifyLegacyHead checks a signature of the oldest writers, of compat feeds only (LegacySignable).
+// Replication does not take them. The error wraps ErrInvalidSignature.
+func VerifyLegacyHead(key Key, h Head, signature []byte) error {
+	if !verifyEd25519(key, LegacySignable(h), signature) {
+		return fmt.Errorf("%w: length %d: %w", ErrInvalidSignature, h.Length, errSignature)
+	}
+	return nil
+}
+
+// checkSignature is VerifyHead with the bounds of what can be stored. The error wraps ErrInvalidSignature.
+func (a *authority) checkSignature(h Head, roots []Node, signature []byte) error {
+	if err := (bounded{a}).VerifyHead(h, roots, signature); err != nil {
+		return fmt.Errorf("%w: length %d: %w", ErrInvalidSignature, h.Length, err)
+	}
+	return nil
 }
 
 // VerifyHead checks the signature field over h, the head of the tree with roots, as formats.md 4.5
@@ -92,14 +124,14 @@ func (a *authority) VerifyHead(h Head, roots []Node, signature []byte) error {
 	if a.bare() {
 		return a.verifyOne(h, 0, signature)
 	}
-	if p := m.Prologue; m.Version > 0 && p != nil && h.Length <= p.Length {
+	if p := a.prologue(); p != nil && h.Length <= p.Length {
 		if h.Length == p.Length && h.Hash == p.Hash {
 			return nil
 		}
 		return errPrologue
 	}
 	if len(signature) == 0 || m.Quorum == 0 {
-		return errNoQuorum
+		return ErrNoQuorum
 	}
 	parse := parseMulti
 	if m.Version == 0 {
@@ -110,41 +142,60 @@ func (a *authority) VerifyHead(h Head, roots []Node, signature []byte) error {
 		return err
 	}
 	if len(multi.proofs) < m.Quorum {
-		return errNoQuorum
+		return ErrNoQuorum
 	}
 	counted := make(map[uint64]bool)
 	for i := range multi.proofs[:m.Quorum] {
 		p := &multi.proofs[i]
-		signed := h
-		if p.patch > 0 && m.AllowPatch {
-			if signed, err = multi.extend(h, roots, p.patch); err != nil {
-				return err
-			}
-		}
-		if p.signer >= uint64(len(m.Signers)) {
-			return errUnknownSigner
-		}
 		if counted[p.signer] {
 			return errSignerTwice
 		}
 		counted[p.signer] = true
-		if err := a.verifyOne(signed, int(p.signer), p.signature[:]); err != nil {
+		if err := a.verifyPart(h, roots, multi, p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// extend returns the head that the tree with roots has after patch more blocks, of the nodes of m.
-func (m *multiSignature) extend(h Head, roots []Node, patch uint64) (Head, error) {
-	tree, err := merkle.NewTree(h.Fork, roots)
-	if err != nil {
-		return Head{}, err
+// verifyPart checks one signature of a multi signature, whose signer may have signed more than h.
+func (a *authority) verifyPart(h Head, roots []Node, multi *multiSignature, p *signerProof) error {
+	if p.signer >= uint64(len(a.manifest.Signers)) {
+		return errUnknownSigner
 	}
-	if tree, err = tree.Extend(patch, m.node); err != nil {
-		return Head{}, err
+	if p.patch > 0 && a.manifest.AllowPatch {
+		var err error
+		if h, err = multi.extend(h, roots, p.patch); err != nil {
+			return err
+		}
+	}
+	return a.verifyOne(h, int(p.signer), p.signature[:])
+}
+
+// extend returns the head that the tree with roots has after patch more blocks, of the nodes of m. What
+// is missing in a patch is the signature's fault: the error is none of merkle's.
+func (m *multiSignature) extend(h Head, roots []Node, patch uint64) (Head, error) {
+	tree, err := treeOf(h, roots)
+	if err == nil {
+		tree, err = tree.Extend(patch, m.node)
+	}
+	if err != nil {
+		return Head{}, fmt.Errorf("patch of %d blocks: %s", patch, err.Error())
 	}
 	return tree.Head(), nil
+}
+
+// treeOf returns the tree of h. Of other roots, the nodes of a patch could make a head that has been
+// signed, whatever h is.
+func treeOf(h Head, roots []Node) (*merkle.Tree, error) {
+	tree, err := merkle.NewTree(h.Fork, roots)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidProof, err)
+	}
+	if at := tree.Head(); at.Length != h.Length || at.Hash != h.Hash {
+		return nil, fmt.Errorf("%w: roots of length %d, which are not those of the head of length %d", ErrInvalidProof, at.Length, h.Length)
+	}
+	return tree, nil
 }
 
 func (a *authority) verifyOne(h Head, signer int, signature []byte) error {
@@ -157,7 +208,6 @@ func (a *authority) verifyOne(h Head, signer int, signature []byte) error {
 var (
 	errSignature     = errors.New("signature does not fit")
 	errPrologue      = errors.New("differs from the prologue")
-	errNoQuorum      = errors.New("no quorum")
 	errSignerTwice   = errors.New("signer counted twice")
 	errUnknownSigner = errors.New("unknown signer")
 )

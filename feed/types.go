@@ -33,7 +33,7 @@ type Info struct {
 	LocalBlocks      uint64 // blocks stored in all
 	SignedLength     uint64 // of a session: how many of its blocks are the feed's own, which are signed
 	Padding          uint64 // of a session: bytes by which its encryption makes each block longer
-	Writable         bool   // this feed, or session, has the key pair of a sole signer
+	Writable         bool   // this feed, or session, has a key pair that alone may sign
 	HasManifest      bool   // the manifest is known; it may travel unless Compat
 	Compat           bool   // the key is the public key itself; the manifest never travels
 	Frozen           bool   // conflicting heads were seen; nothing is taken any more

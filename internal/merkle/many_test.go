@@ -211,6 +211,44 @@ func TestExtend(t *testing.T) {
 	}
 }
 
+// Growth gives what Extend asks for, with a prologue or without.
+func TestGrowth(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	const n = 40
+	m := ruleModel(n, "growth")
+	rule := &merkle.Prologue{Length: 6, Hash: m.head(6, 0).Hash}
+	for to := range uint64(n + 1) {
+		tree, nodes := m.tree(t, to, 2).WithPrologue(rule), m.store(to)
+		for start := range to {
+			got, err := tree.Growth(ctx, nodes, start)
+			want, _ := m.upgrade(start, to, -1)
+			if err != nil || !slices.Equal(got, want) {
+				t.Fatalf("from %d to %d: %v, %v, want %v", start, to, indexes(got), err, indexes(want))
+			}
+			i := 0
+			longer, err := m.tree(t, start, 2).Extend(to-start, func(flattree.Index) (merkle.Node, bool) { i++; return got[i-1], true })
+			if err != nil || longer.Head() != tree.Head() || i != len(got) {
+				t.Fatalf("from %d to %d: %d of %d nodes used, %v", start, to, i, len(got), err)
+			}
+		}
+		for _, start := range []uint64{to, to + 1, 1<<64 - 1} {
+			if _, err := tree.Growth(ctx, nodes, start); !errors.Is(err, merkle.ErrInvalidRequest) {
+				t.Errorf("from %d to %d: %v", start, to, err)
+			}
+		}
+	}
+	nodes := m.store(12)
+	delete(nodes, 9) // blocks 4 and 5
+	if _, err := m.tree(t, 12, 0).Growth(ctx, nodes, 2); err != nil {
+		t.Errorf("from 2 to 12 without node 9: %v", err) // it takes 5, 11 and 19
+	}
+	delete(nodes, 11)
+	if _, err := m.tree(t, 12, 0).Growth(ctx, nodes, 2); !errors.Is(err, merkle.ErrMissingNode) {
+		t.Errorf("from 2 to 12 without node 11: %v", err)
+	}
+}
+
 func TestHasRoots(t *testing.T) {
 	t.Parallel()
 	m := ruleModel(21, "has")

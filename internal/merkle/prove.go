@@ -64,6 +64,21 @@ func (t *Tree) ProveMany(ctx context.Context, r NodeReader, reqs []Request) ([]P
 	return proved, nil
 }
 
+// Growth returns the nodes that lead from the first start blocks to the whole tree, in the order of an
+// upgrade proof: those that Extend asks for. The error is ErrInvalidRequest if start is not below the
+// length, ErrMissingNode if a node is not stored, or that of r.
+func (t *Tree) Growth(ctx context.Context, r NodeReader, start uint64) ([]Node, error) {
+	if start >= t.head.Length {
+		return nil, fmt.Errorf("%w: growth from %d of length %d", ErrInvalidRequest, start, t.head.Length)
+	}
+	// The rules of a prologue are about what readers are sent, not about the tree.
+	p, err := t.WithPrologue(nil).Prove(ctx, r, Request{Upgrade: &UpgradeRequest{Start: start, Length: t.head.Length - start}})
+	if err != nil {
+		return nil, err
+	}
+	return p.Upgrade.Nodes, nil
+}
+
 // list is the part [start, end) of the nodes that are read.
 type list struct{ start, end int }
 
