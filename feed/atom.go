@@ -188,11 +188,11 @@ func (f *Feed) prepareFlush(ctx context.Context, p *part) (*flushing, error) {
 	var puts []put
 	for name, value := range mem.userData {
 		key := f.storage.userKey(name)
-		old, err := f.storage.get(ctx, key)
+		old, err := f.storage.userData(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		puts = append(puts, put{key, value, old})
+		puts = append(puts, put{key: key, value: value, old: old})
 	}
 	moved := l.tree.Head() != p.base
 	switch {

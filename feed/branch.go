@@ -219,7 +219,7 @@ func (f *Feed) beginBranch(ctx context.Context, name string, length uint64) (*li
 			c.garbage.suspect(n)
 		}
 	}
-	c.puts = append(c.puts, put{f.storage.branchKey(name), l.record().append(nil), before})
+	c.puts = append(c.puts, put{key: f.storage.branchKey(name), value: l.record().append(nil), old: before})
 	if err := f.storage.write(ctx, c); err != nil {
 		return nil, err
 	}
@@ -275,7 +275,7 @@ func (f *Feed) DeleteBranch(ctx context.Context, name string) error {
 	for n := range l.head.generations.parts() {
 		c.garbage.suspect(n)
 	}
-	c.puts = append(c.puts, put{f.storage.branchKey(name), nil, l.record().append(nil)})
+	c.puts = append(c.puts, put{key: f.storage.branchKey(name), old: l.record().append(nil)})
 	if err := f.storage.write(ctx, c); err != nil {
 		return err
 	}
@@ -308,7 +308,7 @@ func (f *Feed) growLine(ctx context.Context, l *line, batch *merkle.Batch, block
 
 // writeLine stores c, after which the branch l is as the line after. The caller has the turn.
 func (f *Feed) writeLine(ctx context.Context, l *line, c *commit, after *line) error {
-	c.puts = append(c.puts, put{f.storage.branchKey(l.name), after.record().append(nil), l.record().append(nil)})
+	c.puts = append(c.puts, put{key: f.storage.branchKey(l.name), value: after.record().append(nil), old: l.record().append(nil)})
 	if err := f.storage.write(ctx, c); err != nil {
 		return err
 	}

@@ -17,10 +17,12 @@ type blockWrite struct {
 	data  []byte
 }
 
-// put is any other record to be stored, or deleted if value is nil; old is what is stored now.
+// put is any other record to be stored, or deleted if value is nil; old is what is stored now. An early one is true before the change as
+// well, and must be stored before it.
 type put struct {
 	key        datastore.Key
 	value, old []byte
+	early      bool
 }
 
 // dirtyPage is a node page to be stored. It is deleted if it has no nodes.
@@ -95,7 +97,7 @@ func (s *storage) prepare(ctx context.Context, c *commit) error {
 		return err
 	}
 	if c.garbage != nil {
-		c.puts = append(c.puts, put{s.garbageKey(), c.garbage.append(nil), s.garbage.append(nil)})
+		c.puts = append(c.puts, put{key: s.garbageKey(), value: c.garbage.append(nil), old: s.garbage.append(nil)})
 	}
 	return nil
 }
@@ -109,13 +111,18 @@ func (s *storage) commit(ctx context.Context, c *commit) error {
 	if err := s.putFirst(ctx, batch, c); err != nil {
 		return err
 	}
-	if !s.atomic && (len(c.blocks)+len(c.pages) > 0 || c.auth != nil) {
+	if !s.atomic && c.after != nil && !c.branch {
+		if err := s.putEarlyBits(ctx, batch, c); err != nil {
+			return err
+		}
+	}
+	if !s.atomic && (len(c.blocks)+len(c.pages) > 0 || c.auth != nil || c.after != nil) {
 		if err := batch.Commit(ctx); err != nil {
 			return err
 		}
 		// A manifest is true by itself, and a head without its manifest could not be verified. A new
 		// generation must be complete before a head says that it counts.
-		if err := s.sync(ctx, c.durable || c.auth != nil || c.moved); err != nil {
+		if err := s.sync(ctx, c.durable || c.auth != nil || c.moved || c.after != nil); err != nil {
 			return err
 		}
 		if batch, err = s.ds.Batch(ctx); err != nil {
@@ -124,6 +131,21 @@ func (s *storage) commit(ctx context.Context, c *commit) error {
 	}
 	if err := s.putSecond(ctx, batch, c); err != nil {
 		return err
+	}
+	if !s.atomic && c.after != nil && !c.branch {
+		// Bits go when the head has: until then they tell what the old one has.
+		if err := batch.Commit(ctx); err != nil {
+			return err
+		}
+		if err := s.sync(ctx, true); err != nil {
+			return err
+		}
+		if batch, err = s.ds.Batch(ctx); err != nil {
+			return err
+		}
+		if err := s.putAllBits(ctx, batch, c); err != nil {
+			return err
+		}
 	}
 	if err := batch.Commit(ctx); err != nil {
 		return err
@@ -135,6 +157,8 @@ func (s *storage) commit(ctx context.Context, c *commit) error {
 func (s *storage) finish(c *commit, err error) {
 	if err != nil {
 		s.pages.abandon()
+		s.undoMu.Lock()
+		defer s.undoMu.Unlock()
 		s.unsure = true
 		for _, p := range c.pages {
 			u := put{key: s.nodePageKey(p.generation, p.id)}
@@ -145,6 +169,10 @@ func (s *storage) finish(c *commit, err error) {
 		}
 		for _, p := range c.puts {
 			s.undo = append(s.undo, put{key: p.key, value: p.old})
+		}
+		if c.moved {
+			s.garbage.suspect(c.head.generations.newest()) // which nothing refers to now
+			s.leaked = true
 		}
 		return
 	}
@@ -233,6 +261,15 @@ func (s *storage) putFirst(ctx context.Context, batch datastore.Batch, c *commit
 			return err
 		}
 	}
+	if err := putAll(ctx, batch, c.puts, true); err != nil {
+		return err
+	}
+	c.bitPages = s.bitPages
+	if c.after == nil && !c.branch {
+		if err := s.putNewBits(ctx, batch, c); err != nil {
+			return err
+		}
+	}
 	if c.auth != nil {
 		return batch.Put(ctx, s.authKey(), c.auth.append(nil))
 	}
@@ -241,20 +278,22 @@ func (s *storage) putFirst(ctx context.Context, batch datastore.Batch, c *commit
 
 // putSecond puts what makes the change count.
 func (s *storage) putSecond(ctx context.Context, batch datastore.Batch, c *commit) error {
-	c.bitPages = s.bitPages
 	if !c.branch {
-		put := s.putBits
-		if c.after != nil {
-			put = s.putAllBits
+		var err error
+		switch {
+		case c.after == nil:
+			err = s.dropPassedBits(ctx, batch, c)
+		case s.atomic:
+			err = s.putAllBits(ctx, batch, c)
 		}
-		if err := put(ctx, batch, c); err != nil {
+		if err != nil {
 			return err
 		}
 		if err := batch.Put(ctx, s.headKey(), c.head.append(nil)); err != nil {
 			return err
 		}
 	}
-	if err := putAll(ctx, batch, c.puts); err != nil {
+	if err := putAll(ctx, batch, c.puts, false); err != nil {
 		return err
 	}
 	if c.also != nil {
@@ -263,8 +302,11 @@ func (s *storage) putSecond(ctx context.Context, batch datastore.Batch, c *commi
 	return nil
 }
 
-func putAll(ctx context.Context, batch datastore.Batch, puts []put) (err error) {
+func putAll(ctx context.Context, batch datastore.Batch, puts []put, early bool) (err error) {
 	for _, p := range puts {
+		if p.early != early {
+			continue
+		}
 		if p.value == nil {
 			err = batch.Delete(ctx, p.key)
 		} else {
@@ -316,19 +358,10 @@ func (s *storage) putBlocks(ctx context.Context, batch datastore.Batch, c *commi
 	return nil
 }
 
-// putBits stores the bit pages of c's blocks past the contiguous length and deletes those that the
-// contiguous length has passed.
-func (s *storage) putBits(ctx context.Context, batch datastore.Batch, c *commit) error {
-	list := s.bitPages
-	passed := c.head.contiguous / bitfield.PageBits // pages below are full
-	n, _ := slices.BinarySearch(list, passed)
-	for _, p := range list[:n] {
-		if err := batch.Delete(ctx, s.bitPageKey(p)); err != nil {
-			return err
-		}
-	}
-	changed := n > 0
-	list = list[n:]
+// putNewBits stores the bit pages of c's blocks past the contiguous length. They may come before the head: bits
+// past its length do not count.
+func (s *storage) putNewBits(ctx context.Context, batch datastore.Batch, c *commit) error {
+	c.bitPages = s.bitPages
 	var dirty []uint64
 	for i := range c.blocks {
 		p := c.blocks[i].index / bitfield.PageBits
@@ -336,9 +369,8 @@ func (s *storage) putBits(ctx context.Context, batch datastore.Batch, c *commit)
 			continue
 		}
 		dirty = append(dirty, p)
-		if at, found := slices.BinarySearch(list, p); !found {
-			list = slices.Insert(slices.Clone(list), at, p)
-			changed = true
+		if at, found := slices.BinarySearch(c.bitPages, p); !found {
+			c.bitPages = slices.Insert(slices.Clone(c.bitPages), at, p)
 		}
 	}
 	for _, p := range dirty {
@@ -355,37 +387,69 @@ func (s *storage) putBits(ctx context.Context, batch datastore.Batch, c *commit)
 			return err
 		}
 	}
-	c.bitPages = list
-	if changed {
-		return batch.Put(ctx, s.bitListKey(), appendPageList(nil, list))
+	if len(c.bitPages) == len(s.bitPages) {
+		return nil
 	}
-	return nil
+	return batch.Put(ctx, s.bitListKey(), appendPageList(nil, c.bitPages))
+}
+
+// dropPassedBits deletes the bit pages that the contiguous length has passed: pages below it are full.
+func (s *storage) dropPassedBits(ctx context.Context, batch datastore.Batch, c *commit) error {
+	n, _ := slices.BinarySearch(c.bitPages, c.head.contiguous/bitfield.PageBits)
+	if n == 0 {
+		return nil
+	}
+	for _, p := range c.bitPages[:n] {
+		if err := batch.Delete(ctx, s.bitPageKey(p)); err != nil {
+			return err
+		}
+	}
+	c.bitPages = c.bitPages[n:]
+	return batch.Put(ctx, s.bitListKey(), appendPageList(nil, c.bitPages))
+}
+
+// putEarlyBits stores, past what the contiguous length is going to be, the bits of before and after: the
+// contiguous length may fall with the head, and then they must be there. A bit too many does no harm where
+// batches are not atomic, since it does not promise a block.
+func (s *storage) putEarlyBits(ctx context.Context, batch datastore.Batch, c *commit) error {
+	both := c.after.Clone()
+	for start, end := range c.bits.Ranges(c.head.contiguous, c.feed.length) {
+		both.SetRange(start, end, true)
+	}
+	list := pagesOf(both, c.head.contiguous, max(c.head.length, c.feed.length))
+	for _, p := range list {
+		if err := batch.Put(ctx, s.bitPageKey(p), bytes.TrimRight(both.Page(p), "\x00")); err != nil {
+			return err
+		}
+	}
+	all := slices.Concat(s.bitPages, list)
+	slices.Sort(all)
+	return batch.Put(ctx, s.bitListKey(), appendPageList(nil, slices.Compact(all)))
 }
 
 // putAllBits stores all bit pages past the contiguous length as they are afterwards, but for those
 // that stay as they are stored.
 func (s *storage) putAllBits(ctx context.Context, batch datastore.Batch, c *commit) error {
-	list := pagesOf(c.after, c.head.contiguous, c.head.length)
+	c.bitPages = pagesOf(c.after, c.head.contiguous, c.head.length)
 	for _, p := range s.bitPages {
-		if _, found := slices.BinarySearch(list, p); !found {
+		if _, found := slices.BinarySearch(c.bitPages, p); !found {
 			if err := batch.Delete(ctx, s.bitPageKey(p)); err != nil {
 				return err
 			}
 		}
 	}
-	for _, p := range list {
+	for _, p := range c.bitPages {
 		page := bytes.TrimRight(c.after.Page(p), "\x00")
 		// Of a page that the contiguous length has reached, what is stored may be old.
 		_, stored := slices.BinarySearch(s.bitPages, p)
-		if stored && p*bitfield.PageBits >= c.feed.contiguous && bytes.Equal(page, bytes.TrimRight(c.bits.Page(p), "\x00")) {
+		if s.atomic && stored && p*bitfield.PageBits >= c.feed.contiguous && bytes.Equal(page, bytes.TrimRight(c.bits.Page(p), "\x00")) {
 			continue
 		}
 		if err := batch.Put(ctx, s.bitPageKey(p), page); err != nil {
 			return err
 		}
 	}
-	c.bitPages = list
-	return batch.Put(ctx, s.bitListKey(), appendPageList(nil, list))
+	return batch.Put(ctx, s.bitListKey(), appendPageList(nil, c.bitPages))
 }
 
 // pagesOf returns the numbers of the bit pages that hold a bit of [start, end).
@@ -412,7 +476,10 @@ func (s *storage) restore(ctx context.Context, c *commit) error {
 			return fmt.Errorf("feed: store: %w", err)
 		}
 	}
-	err = putAll(ctx, batch, s.undo)
+	err = putAll(ctx, batch, s.undo, false)
+	if err == nil {
+		err = batch.Put(ctx, s.garbageKey(), s.garbage.append(nil))
+	}
 	if err == nil {
 		err = batch.Put(ctx, s.bitListKey(), appendPageList(nil, list))
 	}
@@ -428,8 +495,22 @@ func (s *storage) restore(ctx context.Context, c *commit) error {
 	if err != nil {
 		return fmt.Errorf("feed: store: %w", err)
 	}
+	s.undoMu.Lock()
+	defer s.undoMu.Unlock()
 	s.bitPages, s.unsure, s.undo = list, false, nil
 	return nil
+}
+
+// undone returns what a record holds that a failed commit may have changed.
+func (s *storage) undone(key datastore.Key) (value []byte, ok bool) {
+	s.undoMu.Lock()
+	defer s.undoMu.Unlock()
+	for _, u := range s.undo {
+		if u.key == key {
+			return u.value, true
+		}
+	}
+	return nil, false
 }
 
 // sync puts what was committed on stable storage, or notes that this has not been done.

@@ -24,6 +24,7 @@ type brittleStore struct {
 	random *rand.Rand
 
 	mu      sync.Mutex
+	quiet   bool // operations neither count nor fail
 	ops     int
 	live    map[datastore.Key][]byte // what is read
 	durable map[datastore.Key][]byte // what was synced
@@ -48,6 +49,9 @@ func (s *brittleStore) AtomicBatch() bool { return s.atomic }
 
 // step counts an operation and fails it if it is its turn.
 func (s *brittleStore) step() error {
+	if s.quiet {
+		return nil
+	}
 	s.ops++
 	if s.failAt >= 0 && (s.ops == s.failAt || s.dead && s.ops > s.failAt) {
 		return errBrittle

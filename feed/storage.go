@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 
 	datastore "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
@@ -85,8 +86,10 @@ type storage struct {
 	bitPages []uint64 // sorted numbers of the stored bit pages
 	unsynced bool     // something was committed and not synced yet
 	unsure   bool     // the last commit failed half way: what is stored may be newer than the state
-	undo     []put    // what that commit replaced, besides head and bits of the feed
-	garbage  garbage  // as stored, but for generations that were taken since
+	undoMu   sync.Mutex
+	undo     []put   // what that commit replaced, besides head and bits of the feed; also under undoMu
+	garbage  garbage // as stored, but for generations that were taken since
+	leaked   bool    // a commit that failed has made garbage
 
 	dead      []keyRange // deleted since the last compaction
 	deadBytes uint64     // what that may have given back, about
@@ -323,6 +326,9 @@ func (s *storage) loadBits(ctx context.Context, head *headRecord) (*bitfield.Bit
 		bits.SetRange(head.length, bitfield.MaxIndex, false)
 	}
 	bits.SetRange(0, head.contiguous, true)
+	if !s.atomic { // the newest bits may have been stored without the newest head
+		head.contiguous = min(bits.FirstUnset(0), head.length)
+	}
 	return bits, nil
 }
 

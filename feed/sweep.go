@@ -12,7 +12,7 @@ import (
 // earlier state. It is tried after each change, when a snapshot closes and when the feed is opened;
 // what it leaves, or fails at, is for the next time. The caller has the turn.
 func (f *Feed) sweepIfQuiet(ctx context.Context) {
-	if g := &f.storage.garbage; len(g.suspects)+len(g.cleared) == 0 || !f.sweepDue.Load() {
+	if g := &f.storage.garbage; len(g.suspects)+len(g.cleared) == 0 || !f.sweepDue.Load() && !f.storage.leaked || f.storage.unsure {
 		return
 	}
 	f.stale = slices.DeleteFunc(f.stale, func(e *epoch) bool { return e.readers.Load() == 0 })
@@ -20,6 +20,7 @@ func (f *Feed) sweepIfQuiet(ctx context.Context) {
 		return
 	}
 	f.sweepDue.Store(false)
+	f.storage.leaked = false
 	if err := f.sweep(ctx); err != nil {
 		f.sweepDue.Store(true)
 		f.log.Warn("deleting unreadable records failed, it will be tried again", "err", err)

@@ -179,7 +179,7 @@ func (f *Feed) leave(c *change) {
 		c.leave[l] = bits
 		if l.name != "" && !l.gone {
 			after := branchRecord{name: l.name, shared: c.lost.Start, head: l.head, bits: bits}
-			c.puts = append(c.puts, put{f.storage.branchKey(l.name), after.append(nil), l.record().append(nil)})
+			c.puts = append(c.puts, put{key: f.storage.branchKey(l.name), value: after.append(nil), old: l.record().append(nil), early: true})
 		}
 	}
 }

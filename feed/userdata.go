@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 
+	datastore "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
 )
 
@@ -31,7 +32,15 @@ func (s *Session) UserData(ctx context.Context, key string) ([]byte, error) {
 			return bytes.Clone(value), nil
 		}
 	}
-	return f.storage.get(ctx, f.storage.userKey(key))
+	return f.storage.userData(ctx, key)
+}
+
+// userData reads a value. After a commit that has failed it is the one of before, whatever is stored.
+func (s *storage) userData(ctx context.Context, key string) ([]byte, error) {
+	if value, ok := s.undone(s.userKey(key)); ok {
+		return bytes.Clone(value), nil
+	}
+	return s.get(ctx, s.userKey(key))
 }
 
 func (m *memory) userValue(key string) ([]byte, bool) {
@@ -81,13 +90,13 @@ func (s *Session) SetUserData(ctx context.Context, key string, value []byte) err
 			return err
 		}
 	}
-	old, err := f.storage.get(ctx, f.storage.userKey(key))
+	old, err := f.storage.userData(ctx, key)
 	if err != nil {
 		return err
 	}
 	c := f.newCommit()
 	c.durable = true
-	c.puts = []put{{f.storage.userKey(key), value, old}}
+	c.puts = []put{{key: f.storage.userKey(key), value: value, old: old}}
 	if err := f.storage.write(ctx, c); err != nil {
 		return err
 	}
@@ -116,6 +125,11 @@ func (s *Session) AllUserData(ctx context.Context) iter.Seq2[UserDatum, error] {
 		}
 		err := f.storage.queryNamed(ctx, "/u", func(key string, value []byte) error {
 			name, err := f.storage.nameOf("/u", key)
+			if before, ok := f.storage.undone(datastore.RawKey(key)); ok {
+				if value = before; value == nil {
+					return nil
+				}
+			}
 			if err == nil && !yield(UserDatum{name, value}, nil) {
 				return errStop
 			}
