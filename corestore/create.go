@@ -12,8 +12,32 @@ import (
 	"github.com/p2pcore/p2pcore/internal/compact"
 )
 
+// again opens until the feed was not closed by a Delete between being found and being opened. Each further try waits for
+// the deletion to end.
+func (s *Store) again(ctx context.Context, open func(context.Context) (*feed.Session, error)) (*feed.Session, error) {
+	for {
+		session, err := open(ctx)
+		if !errors.Is(err, feed.ErrClosed) || s.isClosing() {
+			return session, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *shared) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
 // openNamed returns a session of a feed that a name stands for.
 func (s *Store) openNamed(ctx context.Context, dk feed.DiscoveryKey) (*feed.Session, error) {
+	return s.again(ctx, func(ctx context.Context) (*feed.Session, error) { return s.openNamedOnce(ctx, dk) })
+}
+
+func (s *Store) openNamedOnce(ctx context.Context, dk feed.DiscoveryKey) (*feed.Session, error) {
 	sl, err := s.acquire(ctx, dk, func(ctx context.Context) (*feed.Feed, error) {
 		return s.openStored(ctx, dk, feed.Options{})
 	})
@@ -26,6 +50,10 @@ func (s *Store) openNamed(ctx context.Context, dk feed.DiscoveryKey) (*feed.Sess
 // openOrCreate returns a session of the feed of want, which is made if it is not stored. opts holds
 // what is known of its identity.
 func (s *Store) openOrCreate(ctx context.Context, want *record, opts feed.Options) (*feed.Session, error) {
+	return s.again(ctx, func(ctx context.Context) (*feed.Session, error) { return s.openOrCreateOnce(ctx, want, opts) })
+}
+
+func (s *Store) openOrCreateOnce(ctx context.Context, want *record, opts feed.Options) (*feed.Session, error) {
 	dk := want.key.DiscoveryKey()
 	if len(want.names) > 0 && !s.opts.ReadOnly {
 		// The turn keeps Alias from giving the name away meanwhile.
