@@ -32,6 +32,7 @@ func (a *app) catCommand() *cobra.Command {
 	f.Uint64Var(&c.end, "end", 0, "`INDEX` behind the last block")
 	f.BoolVar(&c.follow, "follow", false, "go on with blocks as they are appended")
 	f.StringVar(&c.format, "format", "raw", "raw: the bytes; lines: each block ends with a line end; json: one object per block")
+	c.key.add(cmd, "the encryption key of the feed is in `FILE`, - for standard input; a wrong one gives noise")
 	f.BoolVar(&c.local, "local", false, "only what is stored here; a missing block is an error")
 	return cmd
 }
@@ -42,6 +43,7 @@ type catting struct {
 	next, end     uint64
 	hasEnd        bool
 	follow, local bool
+	key           keyFile
 	format        string
 
 	core string
@@ -74,6 +76,9 @@ func (c *catting) run(cmd *cobra.Command, core string) error {
 	store := a.store(cmd, !whole || c.local)
 	if err := store.Acquire(cmd.Context()); err != nil { // is no wait for the network
 		return c.ended(err)
+	}
+	if err := a.giveKey(cmd.Context(), store, c.core, link, &c.key); err != nil {
+		return err
 	}
 	ctx, wait := a.wait(cmd.Context())
 	c.w = bufio.NewWriterSize(a.stdout, 128<<10)

@@ -29,7 +29,8 @@ func checkCore(core string) error {
 }
 
 func (a *app) createCommand() *cobra.Command {
-	return &cobra.Command{
+	var secret encryption
+	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Make a new writable feed",
 		Args:  exactArgs("NAME"),
@@ -37,13 +38,19 @@ func (a *app) createCommand() *cobra.Command {
 			if err := api.CheckName(args[0]); err != nil {
 				return err
 			}
-			info, err := newCore(cmd.Context(), a.store(cmd, false), api.NewCore{Name: args[0]})
+			body, err := secret.of(a, api.NewCore{Name: args[0]})
+			if err != nil {
+				return err
+			}
+			info, err := newCore(cmd.Context(), a.store(cmd, false), body)
 			if err != nil {
 				return err
 			}
 			return a.out.Object(info, info.ID)
 		},
 	}
+	secret.add(cmd)
+	return cmd
 }
 
 func newCore(ctx context.Context, c *client.Client, body api.NewCore) (info api.CoreInfo, err error) {
@@ -114,7 +121,7 @@ func infoText(i api.CoreInfo) string {
 		{"length", fmt.Sprintf("%d blocks, %s", i.Length, output.Bytes(i.ByteLength))},
 		{"fork", i.Fork},
 		{"stored here", fmt.Sprintf("%d blocks, the first %d without a gap; %s on disk", i.LocalBlocks, i.ContiguousLength, output.Bytes(i.DiskBytes))},
-		{"remote length", i.RemoteLength}, {"writable", i.Writable}, {"announced", i.Announced}, {"no network", i.NoNetwork},
+		{"remote length", i.RemoteLength}, {"writable", i.Writable}, {"encrypted", i.Encrypted}, {"announced", i.Announced}, {"no network", i.NoNetwork},
 		{"peers", i.Peers},
 	} {
 		if row[0] == "no network" && row[1] == "" {

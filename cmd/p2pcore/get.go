@@ -61,6 +61,7 @@ interrupted goes on where it stopped when it is run again.`,
 	cmd.Flags().StringVarP(&g.output, "output", "o", "", "write to `FILE`; - is standard output")
 	cmd.Flags().StringVar(&span, "range", "", "only the bytes `A:B`, B not included; fetches no more than that needs")
 	cmd.Flags().BoolVar(&g.force, "force", false, "replace an existing file")
+	g.key.add(cmd, "the encryption key of the feed is in `FILE`, - for standard input; a wrong one gives noise")
 	return cmd
 }
 
@@ -69,6 +70,7 @@ type getting struct {
 	app      *app
 	output   string
 	force    bool
+	key      keyFile
 	span     *feed.Range // bytes
 	spanText string
 
@@ -88,6 +90,9 @@ func (g *getting) run(cmd *cobra.Command, arg string) error {
 		return err
 	}
 	if err := g.chooseFile(); err != nil {
+		return err
+	}
+	if err := g.app.giveKey(ctx, g.client, g.link.Key.String(), g.link, &g.key); err != nil {
 		return err
 	}
 	if err := g.fetch(ctx); err != nil {

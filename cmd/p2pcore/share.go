@@ -18,7 +18,8 @@ import (
 
 func (a *app) shareCommand() *cobra.Command {
 	var name, chunk string
-	var once bool
+	var once, keyInLink bool
+	var secret encryption
 	cmd := &cobra.Command{
 		Use:   "share [PATH|-]",
 		Short: "Put a file online under a new key",
@@ -34,6 +35,13 @@ the feed until Ctrl-C. p2pcore get LINK fetches it.`,
 			size, err := parseSize(chunk)
 			if err != nil {
 				return api.Errorf(api.CodeUsage, "--chunk: %v", err)
+			}
+			if keyInLink && !secret.on {
+				return api.Errorf(api.CodeUsage, "--key-in-link puts the encryption key in the link; add --encrypt")
+			}
+			body, err := secret.of(a, api.NewCore{})
+			if err != nil {
+				return err
 			}
 			path := "-"
 			if len(args) == 1 {
@@ -51,12 +59,14 @@ the feed until Ctrl-C. p2pcore get LINK fetches it.`,
 					name = ""
 				}
 			}
-			s := &sharing{app: a, name: name, explicit: explicit, once: once}
+			s := &sharing{app: a, name: name, explicit: explicit, once: once, body: body, keyInLink: keyInLink}
 			return s.run(cmd, path, splitting{chunk: size})
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "`NAME` of the file for others, and of the feed in the store; default the file's own")
 	cmd.Flags().StringVar(&chunk, "chunk", "64KiB", "`SIZE` of the blocks")
+	secret.add(cmd)
+	cmd.Flags().BoolVar(&keyInLink, "key-in-link", false, "with --encrypt: everybody who sees the link can read")
 	cmd.Flags().BoolVar(&once, "once", false, "exit when the first peer has everything")
 	return cmd
 }
@@ -67,7 +77,11 @@ type sharing struct {
 	name     string
 	explicit bool // the name was given
 	once     bool
-	linked   bool // the link is printed
+	body     api.NewCore // of the request that makes the feed
+
+	keyInLink bool
+	secret    string // encryption key for the link
+	linked    bool   // the link is printed
 }
 
 func (s *sharing) run(cmd *cobra.Command, path string, split splitting) error {
@@ -89,9 +103,17 @@ func (s *sharing) run(cmd *cobra.Command, path string, split splitting) error {
 		}
 		nameable = !taken
 	}
-	info, err := newCore(ctx, c, api.NewCore{})
+	info, err := newCore(ctx, c, s.body)
 	if err != nil {
 		return err
+	}
+	if s.keyInLink {
+		var key api.CoreKey
+		if err := c.JSON(ctx, client.Request{Method: http.MethodGet, Path: corePath(info.ID, "/key")}, &key); err != nil {
+			return err
+		}
+		s.secret = key.EncryptionKey
+		a.out.Note("the link carries the encryption key: whoever sees it can read, as long as the feed exists")
 	}
 	im := &importer{app: a, client: c, core: info.ID, split: split, total: uint64(in.size)}
 	if err := im.add(ctx, in); err != nil {
@@ -134,8 +156,14 @@ func (s *sharing) event(e api.Event) (done bool, err error) {
 			return false, nil
 		}
 		s.linked = true
+		if err := s.addSecret(e.Shared); err != nil {
+			return false, err
+		}
 		if err := out.Object(e.Shared, e.Shared.Link); err != nil {
 			return false, err
+		}
+		if s.body.Encrypt && !s.keyInLink {
+			out.Note("the blocks are encrypted; p2pcore key %s prints the key, which readers need too", e.Shared.ID)
 		}
 		if !s.once {
 			out.Note("serving %s in %d blocks until Ctrl-C; fetch it with: p2pcore get 'LINK'", output.Bytes(e.Shared.ByteLength), e.Shared.Length)
@@ -149,6 +177,20 @@ func (s *sharing) event(e api.Event) (done bool, err error) {
 		return s.once, nil
 	}
 	return false, nil
+}
+
+// addSecret puts the encryption key in the link, if that is wanted.
+func (s *sharing) addSecret(shared *api.Shared) error {
+	if s.secret == "" {
+		return nil
+	}
+	link, err := api.ParseLink(shared.Link)
+	if err != nil {
+		return err
+	}
+	link.Secret = s.secret
+	shared.Link = link.String()
+	return nil
 }
 
 // checkFileName returns an error if name cannot name a file: get would refuse it.

@@ -43,7 +43,11 @@ func (s *Server) getAnnounce(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer reach.close()
 	out := newStream(w, r)
-	shared := describeShared(reach.n, session.Info(), r.URL.Query().Get("name"))
+	_, encrypted, err := s.cfg.Store.EncryptionKey(ctx, key)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", key, err)
+	}
+	shared := describeShared(reach.n, session.Info(), r.URL.Query().Get("name"), encrypted)
 	if err := out.event(Event{Event: "ready", Shared: shared}); err != nil {
 		return err
 	}
@@ -95,8 +99,8 @@ func (s *Server) getAnnounce(w http.ResponseWriter, r *http.Request) error {
 }
 
 // describeShared makes the link of a feed that n serves.
-func describeShared(n *node.Node, info feed.Info, name string) *Shared {
-	link := Link{Key: info.Key, Length: &info.Length, Name: name}
+func describeShared(n *node.Node, info feed.Info, name string, encrypted bool) *Shared {
+	link := Link{Key: info.Key, Length: &info.Length, Name: name, Encrypted: encrypted}
 	for _, a := range linkAddrs(n.Addrs()) {
 		link.Peers = append(link.Peers, a.String())
 	}

@@ -59,11 +59,21 @@ func (s *Server) postCores(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(w, r, &body); err != nil {
 		return err
 	}
+	if body.EncryptionKey != "" { // before anything is made
+		if _, err := parseEncryptionKey(body.EncryptionKey); err != nil {
+			return err
+		}
+	}
 	session, err := s.create(r.Context(), body)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
+	if body.Encrypt {
+		if err := s.encrypt(r.Context(), session, body.EncryptionKey); err != nil {
+			return err
+		}
+	}
 	return s.writeCore(w, r, http.StatusCreated, session.Key())
 }
 
@@ -71,6 +81,8 @@ func (s *Server) create(ctx context.Context, body NewCore) (*feed.Session, error
 	switch {
 	case body.Name != "" && body.Key != "":
 		return nil, Errorf(CodeUsage, "a new feed has a name or a key, not both")
+	case body.Encrypt && body.Key != "":
+		return nil, Errorf(CodeUsage, "somebody else's feed is encrypted or not; its key is put with PUT …/key")
 	case body.Key != "":
 		link, ok, err := ParseCore(body.Key)
 		if err != nil {
@@ -131,6 +143,10 @@ func (s *Server) describe(ctx context.Context, e corestore.Entry) (CoreInfo, err
 	}
 	defer session.Close()
 	info := session.Info()
+	_, encrypted, err := s.cfg.Store.EncryptionKey(ctx, e.Key)
+	if err != nil {
+		return CoreInfo{}, fmt.Errorf("open %s: %w", e.Key, err)
+	}
 	disk, err := session.Feed().DiskBytes(ctx)
 	if err != nil {
 		return CoreInfo{}, fmt.Errorf("measure %s: %w", e.Key, err)
@@ -148,6 +164,7 @@ func (s *Server) describe(ctx context.Context, e corestore.Entry) (CoreInfo, err
 		LocalBlocks:      info.LocalBlocks,
 		RemoteLength:     info.Length,
 		Writable:         info.Writable,
+		Encrypted:        encrypted,
 		DiskBytes:        disk,
 	}
 	if n := s.running(); n != nil {

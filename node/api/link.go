@@ -13,11 +13,17 @@ import (
 const maxLinkBytes = 16 << 10
 
 // Link names a feed to somebody else, with hints: hyper://KEY?length=N&name=FILE&peer=MULTIADDR…
+//
+// Of an encrypted feed it says so (encrypted=1), so that whoever has no key is told and does not get noise;
+// with the key itself (secret=…) only if the sharer wants everybody who sees the link to read.
 type Link struct {
 	Key    feed.Key
 	Length *uint64  // in blocks; nil if the link does not say
 	Name   string   // of the file, as the sharer calls it; not to be trusted as a path
 	Peers  []string // multiaddresses where the feed is served, unchecked
+
+	Encrypted bool
+	Secret    string // encryption key in z-base-32 or hexadecimal, unchecked; empty: the link does not carry it
 }
 
 // String formats the link. Values are percent-encoded, so that the link is one word to a shell that
@@ -39,6 +45,12 @@ func (l Link) String() string {
 	}
 	if l.Name != "" {
 		add("name", l.Name)
+	}
+	if l.Encrypted {
+		add("encrypted", "1")
+	}
+	if l.Secret != "" {
+		add("secret", l.Secret)
 	}
 	for _, p := range l.Peers {
 		add("peer", p)
@@ -72,7 +84,8 @@ func ParseLink(s string) (Link, error) {
 	if err != nil {
 		return Link{}, fmt.Errorf("%w: the link's parameters: %v", feed.ErrMalformedKey, err)
 	}
-	l := Link{Key: key, Name: values.Get("name"), Peers: values["peer"]}
+	l := Link{Key: key, Name: values.Get("name"), Peers: values["peer"], Secret: values.Get("secret")}
+	l.Encrypted = l.Secret != "" || values.Get("encrypted") == "1"
 	if values.Has("length") {
 		n, err := strconv.ParseUint(values.Get("length"), 10, 53)
 		if err != nil {

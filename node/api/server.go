@@ -106,6 +106,8 @@ func (s *Server) routes() []route {
 		{"POST /v1/cores", false, s.postCores},
 		{"GET /v1/cores/{core}", false, s.getCore},
 		{"PUT /v1/cores/{core}/name", false, s.putName},
+		{"GET /v1/cores/{core}/key", false, s.getKey},
+		{"PUT /v1/cores/{core}/key", false, s.putKey},
 		{"POST /v1/cores/{core}/blocks", true, s.postBlocks},
 		{"GET /v1/cores/{core}/blocks", true, s.getBlocks},
 		{"GET /v1/cores/{core}/blocks/{index}", true, s.getBlock},

@@ -26,10 +26,13 @@ type CoreInfo struct {
 }
 
 // NewCore is the body of POST /v1/cores: all fields empty for a new feed with a fresh key pair; Name for a new
-// feed of that name; Key for somebody's feed, that is fetched when asked for.
+// feed of that name; Key for somebody's feed, that is fetched when asked for. A new feed is encrypted if Encrypt is
+// set, with EncryptionKey or else the key that belongs to the feed in this store.
 type NewCore struct {
-	Name string `json:"name,omitempty"`
-	Key  string `json:"key,omitempty"`
+	Name          string `json:"name,omitempty"`
+	Key           string `json:"key,omitempty"`
+	Encrypt       bool   `json:"encrypt,omitempty"`
+	EncryptionKey string `json:"encryptionKey,omitempty"`
 }
 
 // Appended is the answer to an append.
