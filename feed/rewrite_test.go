@@ -917,3 +917,34 @@ func TestSignedLengthOfASnapshotFallsWithTruncations(t *testing.T) {
 		t.Errorf("of the feed: %d of %d", got.SignedLength, got.Length)
 	}
 }
+
+// A writer whose storage is older than what a peer has takes the peer's blocks and head, durably.
+func TestWriterTakesALongerHead(t *testing.T) {
+	ctx := t.Context()
+	pair := KeyPairFromSeed([32]byte{7})
+	w, ws := writer(t, memoryStore(), 10)
+	ds := newBrittleStore(true, 1)
+	old, err := Create(ctx, ds, Options{Prefix: testPrefix, KeyPair: &pair})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendBlocks(t, session(t, old), testBlocks(0, 4)...)
+	upgrade(t, w, old)
+	if old.Info().Head != w.Info().Head {
+		t.Fatalf("head %+v, want %+v", old.Info().Head, w.Info().Head)
+	}
+	ds.crash()
+	f, err := Open(ctx, ds, Options{Prefix: testPrefix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkAtEnd(t, f)
+	if f.Info().Head != w.Info().Head {
+		t.Errorf("after a crash: head %+v, want %+v", f.Info().Head, w.Info().Head)
+	}
+	appendBlocks(t, session(t, f), []byte("next"))
+	appendBlocks(t, ws, []byte("next"))
+	if f.Info().Head != w.Info().Head {
+		t.Errorf("what it appends then: head %+v, want %+v", f.Info().Head, w.Info().Head)
+	}
+}
