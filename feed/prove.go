@@ -203,22 +203,11 @@ func (f *Feed) CanUpgrade(ctx context.Context, length uint64) (bool, error) {
 	}
 	in := f.read(nil)
 	defer in.leave()
-	if length == 0 || length >= in.tree.Length() {
-		return length == 0, nil
-	}
-	can, err := merkle.HasRoots(ctx, in.view, length)
+	can, err := in.tree.CanUpgrade(ctx, in.view, length)
 	if err != nil {
 		return false, fmt.Errorf("can upgrade: %w", err)
 	}
-	if !can {
-		return false, nil
-	}
-	req := Request{Fork: in.view.fork, Upgrade: &UpgradeRequest{Start: length, Length: in.tree.Length() - length}}
-	proved, err := in.tree.ProveMany(ctx, in.view, []Request{req})
-	if err != nil {
-		return false, fmt.Errorf("can upgrade: %w", err)
-	}
-	return proved[0].Err == nil, nil
+	return can, nil
 }
 
 // Locate finds the block of byte number byteOffset by what is stored, of each block's bytes the first

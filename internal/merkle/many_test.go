@@ -249,21 +249,38 @@ func TestGrowth(t *testing.T) {
 	}
 }
 
-func TestHasRoots(t *testing.T) {
+// What CanUpgrade says is what Prove and the roots of that length say, whichever node is gone; with one read.
+func TestCanUpgrade(t *testing.T) {
 	t.Parallel()
-	m := ruleModel(21, "has")
-	nodes := m.store(21)
-	for length := range uint64(22) {
-		if ok, err := merkle.HasRoots(context.Background(), nodes, length); err != nil || !ok {
-			t.Errorf("HasRoots(%d) = %v, %v", length, ok, err)
+	ctx := context.Background()
+	const n = 21
+	m := ruleModel(n, "can")
+	for gone := range flattree.Index(2 * n) {
+		for _, rule := range []*merkle.Prologue{nil, {Length: 6, Hash: m.head(6, 0).Hash}} {
+			tree, nodes := m.tree(t, n, 0).WithPrologue(rule), m.store(n)
+			delete(nodes, gone)
+			for start := uint64(1); start < n; start++ {
+				_, err := tree.Prove(ctx, nodes, merkle.Request{Upgrade: &merkle.UpgradeRequest{Start: start, Length: n - start}})
+				want := err == nil && !slices.Contains(flattree.AppendRoots(nil, start), gone)
+				counter := &counted{NodeReader: nodes}
+				if can, err := tree.CanUpgrade(ctx, counter, start); can != want || err != nil || counter.calls > 1 {
+					t.Errorf("without node %d: CanUpgrade(%d) = %v, %v in %d reads, want %v", gone, start, can, err, counter.calls, want)
+				}
+			}
 		}
 	}
-	delete(nodes, 16)
-	for length := range uint64(22) {
-		// Node 16 is block 8 alone: a root where it is the last block.
-		if ok, err := merkle.HasRoots(context.Background(), nodes, length); err != nil || ok != (length != 9) {
-			t.Errorf("without node 16: HasRoots(%d) = %v, %v", length, ok, err)
+	tree := m.tree(t, n, 0)
+	for start, want := range map[uint64]bool{0: true, n: false, n + 1: false, 1<<64 - 1: false} {
+		if can, err := tree.CanUpgrade(ctx, broken{}, start); can != want || err != nil {
+			t.Errorf("CanUpgrade(%d) = %v, %v, want %v", start, can, err, want)
 		}
+	}
+	if _, err := tree.CanUpgrade(ctx, broken{}, 5); !errors.Is(err, errDisk) {
+		t.Errorf("a broken disk: %v", err)
+	}
+	inside := m.tree(t, 4, 0).WithPrologue(&merkle.Prologue{Length: 6, Hash: m.head(6, 0).Hash})
+	if can, err := inside.CanUpgrade(ctx, m.store(4), 2); can || err != nil {
+		t.Errorf("inside the prologue: %v, %v", can, err)
 	}
 }
 

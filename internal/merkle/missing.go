@@ -2,7 +2,7 @@ package merkle
 
 import (
 	"context"
-	"fmt"
+	"slices"
 
 	"github.com/p2pcore/p2pcore/internal/flattree"
 )
@@ -74,22 +74,21 @@ func MaxMissingNodes(at flattree.Index, length uint64) uint64 {
 	}
 }
 
-// HasRoots reports whether all roots of the tree of length blocks are stored, so that a reader of that
-// length can be upgraded. r is called once. The error is ErrInvalidRequest past MaxLength, else that
-// of r.
-func HasRoots(ctx context.Context, r NodeReader, length uint64) (bool, error) {
-	if length > MaxLength {
-		return false, fmt.Errorf("%w: length %d", ErrInvalidRequest, length)
+// CanUpgrade reports whether a reader of length start can be upgraded: it is shorter, and both its roots
+// and the nodes that an upgrade from there lists are stored. Length 0 always can. r is called once at most;
+// the error is that of r.
+func (t *Tree) CanUpgrade(ctx context.Context, r NodeReader, start uint64) (bool, error) {
+	if start == 0 || start >= t.head.Length {
+		return start == 0, nil
 	}
-	at := flattree.AppendRoots(nil, length)
-	roots := make([]Node, len(at))
-	if err := readNodes(ctx, r, at, roots); err != nil {
+	pl := planner{tree: t, reader: r}
+	if _, err := pl.plan(ctx, &Request{Upgrade: &UpgradeRequest{Start: start, Length: t.head.Length - start}}); err != nil {
+		return false, nil // the tree ends inside its prologue; an upgrade alone reads nothing
+	}
+	at := flattree.AppendRoots(pl.at, start)
+	nodes := make([]Node, len(at))
+	if err := readNodes(ctx, r, at, nodes); err != nil {
 		return false, err
 	}
-	for _, n := range roots {
-		if n.Missing() {
-			return false, nil
-		}
-	}
-	return true, nil
+	return !slices.ContainsFunc(nodes, Node.Missing), nil
 }
