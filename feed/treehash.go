@@ -20,6 +20,29 @@ func (s *Session) TreeHash(ctx context.Context, length uint64) (Hash, error) {
 	return tree.Head().Hash, nil
 }
 
+// SignableAt returns the bytes that signer, an index in the manifest's list, signs for the feed of length
+// blocks under a fork number (Signable): the feed's own fork to vouch for what is here, or the next one to
+// truncate it. The signature goes into AppendOptions, CommitOptions, TruncateOptions, or to other signers.
+//
+// The error is ErrOutOfRange if there is no such signer, ErrNotAvailable if the manifest is not known, and
+// those of TreeHash.
+func (s *Session) SignableAt(ctx context.Context, signer int, length, fork uint64) ([]byte, error) {
+	tree, err := s.treeAt(ctx, length)
+	if err != nil {
+		return nil, err
+	}
+	m := s.feed.Manifest()
+	switch {
+	case m == nil:
+		return nil, fmt.Errorf("%w: the manifest is not known", ErrNotAvailable)
+	case signer < 0 || signer >= len(m.Signers):
+		return nil, fmt.Errorf("%w: signer %d of %d", ErrOutOfRange, signer, len(m.Signers))
+	}
+	h := tree.Head()
+	h.Fork = fork
+	return Signable(s.feed.key, m, signer, h), nil
+}
+
 func (s *Session) treeAt(ctx context.Context, length uint64) (*merkle.Tree, error) {
 	if s.isClosed() {
 		return nil, ErrClosed
@@ -39,7 +62,10 @@ func (s *Session) treeAt(ctx context.Context, length uint64) (*merkle.Tree, erro
 	if _, err := s.Get(ctx, length-1); err != nil {
 		return nil, err
 	}
-	return s.readTree(ctx, length)
+	if tree, err = s.readTree(ctx, length); errors.Is(err, ErrMissingNode) {
+		err = fmt.Errorf("%w: %w", ErrNotAvailable, err)
+	}
+	return tree, err
 }
 
 func (s *Session) readTree(ctx context.Context, length uint64) (*merkle.Tree, error) {
