@@ -11,7 +11,7 @@ import (
 
 // Examine holds a peer's signed head against the feed's, after its proofs have failed: p is an upgrade from
 // length 0 to one that the feed has, of the same fork (replication.md 8). It returns the conflict if both
-// are signed and differ, and nil if they are the same. It stores nothing; see Freeze.
+// are signed and differ at a length that both have, and nil if they are the same. It stores nothing; see Freeze.
 //
 // The error is ErrInvalidProof or ErrInvalidSignature (the peer has proven nothing), ErrStaleFork (of
 // another fork), ErrStale (the feed is shorter by now), ErrNotAvailable (the feed lacks nodes to prove its own head at that length), ErrCorrupt
@@ -35,54 +35,89 @@ func (f *Feed) Examine(ctx context.Context, p *Proof) (*ConflictError, error) {
 	case who == nil || p.Upgrade.Length > head.length:
 		return nil, fmt.Errorf("%w: length %d of %d", ErrStale, p.Upgrade.Length, head.length)
 	}
-	if _, err := verifyAlone(who, p); err != nil {
-		return nil, err
-	}
-	theirs, err := provenHead(p)
+	theirs, err := verifyAlone(who, p)
 	if err != nil {
 		return nil, err
 	}
-	proved, err := in.tree.ProveMany(ctx, in.view, []Request{{Fork: p.Fork, Upgrade: &UpgradeRequest{Length: theirs.Length}}})
-	if err != nil {
-		return nil, fmt.Errorf("examine: %w", err)
+	// At the signed length too: the other one may be that of a prologue, where no two heads differ.
+	lengths := []uint64{theirs.proven.Length}
+	if n := theirs.tree.Length(); n != lengths[0] && n <= head.length {
+		lengths = append(lengths, n)
 	}
-	own := proved[0].Proof
-	if own == nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotAvailable, proved[0].Err)
+	var missing error
+	for _, length := range lengths {
+		own, err := proveAlone(ctx, in.tree, in.view, Request{Upgrade: &UpgradeRequest{Length: length}})
+		if errors.Is(err, ErrNotAvailable) {
+			missing = err
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("examine: %w", err)
+		}
+		own.Upgrade.Signature = head.signature
+		ours, err := verifyAlone(who, own)
+		if err != nil {
+			return nil, fmt.Errorf("%w: the own head: %w", ErrCorrupt, err)
+		}
+		if c := contradiction(ours.heads(), theirs.heads()); c != nil {
+			c.OurProof, c.TheirProof = f.evidence(who, own), f.evidence(who, p)
+			return c, nil
+		}
 	}
-	own.Upgrade.Signature = head.signature
-	if _, err := verifyAlone(who, own); err != nil {
-		return nil, fmt.Errorf("%w: the own head: %w", ErrCorrupt, err)
+	if missing != nil {
+		return nil, fmt.Errorf("examine: %w", missing)
 	}
-	ours, err := provenHead(own)
-	if err != nil || ours.Hash == theirs.Hash {
-		return nil, err
+	return nil, nil
+}
+
+// evidence is a proof in the form in which it is stored and shown.
+func (f *Feed) evidence(who *authority, p *Proof) []byte {
+	c := *p
+	c.Manifest = who.manifest.Append(nil)
+	return appendDetached(f.dk, &c)
+}
+
+func (a *alone) heads() [2]Head { return [2]Head{a.proven, a.tree.Head()} }
+
+// contradiction returns the first pair of heads that no feed can have both, without the proofs; nil if there
+// is none. The two heads of one side are of one history, both bound by its signature.
+func contradiction(ours, theirs [2]Head) *ConflictError {
+	for _, a := range ours {
+		for _, b := range theirs {
+			if a.Fork == b.Fork && a.Length == b.Length && a.Hash != b.Hash {
+				return &ConflictError{Ours: a, Theirs: b}
+			}
+		}
 	}
-	manifest := who.manifest.Append(nil)
-	with := func(p *Proof) []byte {
-		c := *p
-		c.Manifest = manifest
-		return appendDetached(f.dk, &c)
-	}
-	return &ConflictError{Ours: ours, Theirs: theirs, OurProof: with(own), TheirProof: with(p)}, nil
+	return nil
 }
 
 // VerifyConflict verifies the evidence of a conflict with the feed's key alone: that both proofs are signed
-// heads of the same fork, and contradict each other. The error wraps ErrInvalidProof, or says what is wrong with one of the
-// proofs as VerifyDetached does.
+// heads of the same fork, that they contradict each other, and that Ours and Theirs say where. The error
+// wraps ErrInvalidProof, or says what is wrong with one of the proofs as VerifyDetached does.
 func VerifyConflict(key Key, c *ConflictError) error {
-	ours, err := VerifyDetached(key, c.OurProof)
+	proven, err := verifyEvidence(key, c.OurProof, c.TheirProof)
+	if err == nil && (proven.Ours != c.Ours || proven.Theirs != c.Theirs) {
+		err = fmt.Errorf("%w: the evidence is of other heads", ErrInvalidProof)
+	}
+	return err
+}
+
+func verifyEvidence(key Key, ourProof, theirProof []byte) (*ConflictError, error) {
+	ours, err := VerifyDetached(key, ourProof)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("our proof: %w", err)
 	}
-	theirs, err := VerifyDetached(key, c.TheirProof)
+	theirs, err := VerifyDetached(key, theirProof)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("their proof: %w", err)
 	}
-	if a, b := ours.Proven, theirs.Proven; a.Fork != b.Fork || a.Length != b.Length || a.Hash == b.Hash || a.Hash == (Hash{}) || b.Hash == (Hash{}) {
-		return fmt.Errorf("%w: the heads do not contradict each other", ErrInvalidProof)
+	c := contradiction([2]Head{ours.Proven, ours.Head}, [2]Head{theirs.Proven, theirs.Head})
+	if c == nil {
+		return nil, fmt.Errorf("%w: the heads do not contradict each other", ErrInvalidProof)
 	}
-	return nil
+	c.OurProof, c.TheirProof = ourProof, theirProof
+	return c, nil
 }
 
 // Append appends the evidence to b, to be stored or shown to others.
@@ -99,23 +134,11 @@ func ParseConflict(key Key, b []byte) (*ConflictError, error) {
 	if v := d.Uint(); d.Err() == nil && v != recordVersion {
 		return nil, fmt.Errorf("%w: evidence of version %d", ErrInvalidProof, v)
 	}
-	e := &ConflictError{OurProof: slices.Clone(d.Bytes(maxEvidenceBytes)), TheirProof: slices.Clone(d.Bytes(maxEvidenceBytes))}
+	ours, theirs := slices.Clone(d.Bytes(maxEvidenceBytes)), slices.Clone(d.Bytes(maxEvidenceBytes))
 	if err := d.Err(); err != nil {
 		return nil, fmt.Errorf("%w: evidence: %w", ErrInvalidProof, err)
 	}
-	if err := VerifyConflict(key, e); err != nil {
-		return nil, err
-	}
-	ours, err := VerifyDetached(key, e.OurProof)
-	if err != nil {
-		return nil, err
-	}
-	theirs, err := VerifyDetached(key, e.TheirProof)
-	if err != nil {
-		return nil, err
-	}
-	e.Ours, e.Theirs = ours.Proven, theirs.Proven
-	return e, nil
+	return verifyEvidence(key, ours, theirs)
 }
 
 // Freeze stops the feed for good: its writer, or somebody with its key, has signed two heads that contradict

@@ -10,15 +10,16 @@ import (
 	"github.com/p2pcore/p2pcore/internal/wire"
 )
 
-// Verified is what a detached proof proves.
+// Verified is what a detached proof proves. Proven is a part of what Head signs, so both bind the signer.
 type Verified struct {
-	Key      Key
-	Head     Head      // that is signed
-	Manifest *Manifest // by which
-	Proven   Head      // what the proof was asked for: Head, or an earlier length
-	HasBlock bool
-	Index    uint64 // of the block
-	Block    []byte // as it is stored: encrypted, if the feed is
+	Key       Key
+	Head      Head      // that is signed
+	Manifest  *Manifest // by which
+	FromProof bool      // Manifest came with the proof, and it takes more than the key to know it
+	Proven    Head      // what the proof leads to: Head, or an earlier length of it
+	HasBlock  bool
+	Index     uint64 // of the block, below Proven.Length
+	Block     []byte // as it is stored: encrypted, if the feed is
 }
 
 // ProveDetached returns a proof of the feed's head, and of block *index unless that is nil, that stands
@@ -27,36 +28,60 @@ type Verified struct {
 //
 //	32 byte discovery key, data message with request id 0, which carries the manifest
 //
-// JavaScript verifies those of feeds with a single signer, and only against a store that has the feed.
+// JavaScript verifies those of feeds with a single signer whose key is not the public key itself, and only
+// against a store that knows the feed's manifest; VerifyDetached verifies those of all feeds.
 //
 // The error is ErrOutOfRange, ErrNotAvailable (the block, or a node that leads to it, is not stored; an
-// empty feed has nothing to prove), ErrClosed, or the machine's.
+// empty feed has nothing to prove), ErrCorrupt, ErrClosed, or the machine's.
 func (f *Feed) ProveDetached(ctx context.Context, index *uint64) ([]byte, error) {
-	info := f.Info()
-	return f.proveDetached(ctx, index, info.Fork, info.Length)
-}
-
-func (f *Feed) proveDetached(ctx context.Context, index *uint64, fork, length uint64) ([]byte, error) {
-	if length == 0 {
+	_, leave, ok := f.ops.Enter()
+	defer leave()
+	if !ok {
+		return nil, ErrClosed
+	}
+	f.mu.RLock()
+	in, who, signature := f.readLocked(nil), f.who, f.head.signature
+	g, has := uint32(0), false
+	if index != nil && *index < in.tree.Length() {
+		g, has, _ = f.whereLocked(nil, *index)
+	}
+	f.mu.RUnlock()
+	defer in.leave()
+	length := in.tree.Length()
+	var block *BlockRequest
+	switch {
+	case length == 0 || who == nil:
 		return nil, fmt.Errorf("%w: the feed is empty", ErrNotAvailable)
+	case index == nil:
+	case *index >= length:
+		return nil, fmt.Errorf("%w: block %d of %d", ErrOutOfRange, *index, length)
+	case !has:
+		return nil, fmt.Errorf("%w: block %d", ErrNotAvailable, *index)
+	default:
+		block = &BlockRequest{Index: *index}
 	}
-	req := Request{Fork: fork, Upgrade: &UpgradeRequest{Length: length}}
-	if index != nil {
-		if *index >= length {
-			return nil, fmt.Errorf("%w: block %d of %d", ErrOutOfRange, *index, length)
-		}
-		req.Block = &BlockRequest{Index: *index}
-	}
-	proved, err := f.Prove(ctx, []Request{req})
-	if err == nil {
-		err = proved[0].Err
-	}
+	p, err := proveAlone(ctx, in.tree, in.view, Request{Block: block, Upgrade: &UpgradeRequest{Length: length}})
 	if err != nil {
 		return nil, fmt.Errorf("prove: %w", err)
 	}
-	p := proved[0].Proof
-	p.Manifest = f.Manifest().Append(nil) // of a compat feed too: JavaScript sends it here
+	if block != nil {
+		if p.Block.Value, err = f.readBlock(ctx, nil, g, *index); err != nil {
+			return nil, err
+		}
+	}
+	p.Upgrade.Signature = signature
+	p.Manifest = who.manifest.Append(nil) // of a compat feed too: JavaScript sends it here
 	return appendDetached(f.dk, p), nil
+}
+
+// proveAlone is Tree.Prove for who has nothing. Such a proof leads past a prologue at once: the signature
+// vouches for all of it.
+func proveAlone(ctx context.Context, tree *merkle.Tree, r merkle.NodeReader, req Request) (*Proof, error) {
+	p, err := tree.WithPrologue(nil).Prove(ctx, r, req)
+	if errors.Is(err, merkle.ErrMissingNode) {
+		err = fmt.Errorf("%w: %w", ErrNotAvailable, err)
+	}
+	return p, err
 }
 
 func appendDetached(dk DiscoveryKey, p *Proof) []byte {
@@ -64,53 +89,60 @@ func appendDetached(dk DiscoveryKey, p *Proof) []byte {
 	return d.Append(append(make([]byte, 0, len(dk)+d.Size()), dk[:]...))
 }
 
-// VerifyDetached verifies a detached proof of the feed of key, without any storage. It is safe to call with
-// whatever somebody has sent; the result keeps parts of it.
+// VerifyDetached verifies a detached proof of the feed of key, without any storage: whose manifest it
+// carries, or whose key is the public key itself. It is safe to call with whatever somebody has sent; the
+// result keeps parts of it. More than one byte string may prove the same, so compare results.
 //
 // The error is ErrKeyMismatch (of another feed, or its manifest is), ErrInvalidManifest, ErrInvalidProof,
 // ErrInvalidSignature.
 func VerifyDetached(key Key, proof []byte) (*Verified, error) {
+	v, _, err := verifyDetached(key, nil, proof)
+	return v, err
+}
+
+// VerifyDetachedBy is VerifyDetached for who knows the manifest of key: one that the proof carries is not
+// looked at, and none is needed. The error is ErrKeyMismatch also if m is not of key.
+func VerifyDetachedBy(key Key, m *Manifest, proof []byte) (*Verified, error) {
+	who, err := newAuthority(key, m)
+	if err != nil {
+		return nil, err
+	}
+	v, _, err := verifyDetached(key, who, proof)
+	return v, err
+}
+
+// verifyDetached verifies by who, or if it is nil by what the proof says of itself.
+func verifyDetached(key Key, who *authority, proof []byte) (*Verified, *alone, error) {
 	p, err := parseDetached(key.DiscoveryKey(), proof)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	who := assumedAuthority(key)
-	if p.Manifest != nil {
+	carried := false
+	switch {
+	case who != nil:
+	case p.Manifest == nil:
+		who = assumedAuthority(key)
+	default:
 		m, err := ParseManifest(p.Manifest)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if who, err = newAuthority(key, m); err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if carried = !who.compat; who.compat {
+			who = assumedAuthority(key) // nothing vouches for what else an old feed's manifest says
 		}
 	}
-	tree, err := verifyAlone(who, p)
+	a, err := verifyAlone(who, p)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	v := &Verified{Key: key, Head: tree.Head(), Manifest: who.manifest, Proven: tree.Head()}
-	if p.Upgrade.Length < tree.Length() {
-		if v.Proven, err = provenHead(p); err != nil {
-			return nil, err
-		}
-	}
+	v := &Verified{Key: key, Head: a.tree.Head(), Manifest: who.manifest, FromProof: carried, Proven: a.proven}
 	if p.Block != nil {
 		v.HasBlock, v.Index, v.Block = true, p.Block.Index, p.Block.Value
 	}
-	return v, nil
-}
-
-// provenHead is the head of the length that was asked for. Without a block or the like the nodes of the
-// upgrade are its roots.
-func provenHead(p *Proof) (Head, error) {
-	if p.Block != nil || p.Hash != nil || p.Seek != nil {
-		return Head{Fork: p.Fork, Length: p.Upgrade.Length}, nil // its hash would have to be computed again
-	}
-	tree, err := merkle.NewTree(p.Fork, p.Upgrade.Nodes)
-	if err != nil || tree.Length() != p.Upgrade.Length {
-		return Head{}, fmt.Errorf("%w: the nodes are not the roots of length %d", ErrInvalidProof, p.Upgrade.Length)
-	}
-	return tree.Head(), nil
+	return v, a, nil
 }
 
 func parseDetached(dk DiscoveryKey, b []byte) (*Proof, error) {
@@ -124,29 +156,63 @@ func parseDetached(dk DiscoveryKey, b []byte) (*Proof, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidProof, err)
 	}
-	p := &m.(*wire.Data).Proof
+	d := m.(*wire.Data)
+	p := &d.Proof
+	if d.ID != 0 {
+		return nil, fmt.Errorf("%w: an answer to request %d", ErrInvalidProof, d.ID)
+	}
 	if p.Upgrade == nil || p.Upgrade.Start != 0 || p.Upgrade.Length == 0 {
 		return nil, fmt.Errorf("%w: no upgrade from length 0", ErrInvalidProof)
 	}
 	return p, nil
 }
 
-// verifyAlone verifies a proof that begins at length 0, with nothing stored, and returns the tree that is
-// signed.
-func verifyAlone(who *authority, p *Proof) (*merkle.Tree, error) {
+// alone is what a proof proves that begins at length 0, with nothing stored.
+type alone struct {
+	proof  *Proof
+	tree   *merkle.Tree // that is signed
+	proven Head         // of the length that the upgrade leads to before its additional nodes
+	nodes  []Node       // of the tree, as far as the proof has them
+}
+
+// verifyAlone verifies such a proof. A block that hangs on nothing that is signed makes it invalid.
+func verifyAlone(who *authority, p *Proof) (*alone, error) {
 	tree, err := merkle.NewTree(p.Fork, nil)
 	if err != nil {
 		return nil, err
 	}
-	batch := tree.WithPrologue(who.prologue()).NewBatch()
+	tree = tree.WithPrologue(who.prologue())
+	batch := tree.NewBatch()
 	if err := batch.Verify(context.Background(), nothing{}, p, bounded{who}); err != nil {
-		if errors.Is(err, merkle.ErrMissingNode) {
-			err = fmt.Errorf("%w: %w", ErrInvalidProof, err)
-		}
-		return nil, err
+		return nil, unanchored(err)
 	}
-	return batch.Tree(), nil
+	a := &alone{proof: p, tree: batch.Tree(), proven: batch.Head(), nodes: batch.Nodes()}
+	if len(p.Upgrade.Additional) == 0 {
+		return a, nil
+	}
+	// The way to the signed head leads through this one: the same nodes without those that come after.
+	part, u := *p, *p.Upgrade
+	part.Upgrade, u.Additional = &u, nil
+	batch = tree.NewBatch()
+	if err := batch.Verify(context.Background(), nothing{}, &part, anybody{}); err != nil {
+		return nil, unanchored(err)
+	}
+	a.proven = batch.Head()
+	return a, nil
 }
+
+// unanchored sorts out that with nothing stored, a part that does not hang on the upgrade is invalid.
+func unanchored(err error) error {
+	if errors.Is(err, merkle.ErrMissingNode) {
+		err = fmt.Errorf("%w: %w", ErrInvalidProof, err)
+	}
+	return err
+}
+
+// anybody accepts each head: those on the way to one that is signed.
+type anybody struct{}
+
+func (anybody) VerifyHead(Head, []Node, []byte) error { return nil }
 
 // nothing is the storage of somebody who has none.
 type nothing struct{}
@@ -156,14 +222,4 @@ func (nothing) ReadNodes(_ context.Context, at []flattree.Index, dst []Node) err
 		dst[i] = Node{Index: at[i]}
 	}
 	return nil
-}
-
-// CheckDetached is VerifyDetached for a feed that is stored, and says whether the proven head is newer
-// than the feed's: of a later fork, or longer. It stores nothing.
-func (f *Feed) CheckDetached(proof []byte) (v *Verified, newer bool, err error) {
-	if v, err = VerifyDetached(f.key, proof); err != nil {
-		return nil, false, err
-	}
-	here := f.Info().Head
-	return v, v.Head.Fork > here.Fork || v.Head.Fork == here.Fork && v.Head.Length > here.Length, nil
 }

@@ -2,29 +2,10 @@ package feed
 
 import (
 	"bytes"
-	"context"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"os"
+	"reflect"
 	"testing"
-	"testing/synctest"
-
-	datastore "github.com/ipfs/go-datastore"
 )
-
-// twoWriters returns two feeds of one key pair whose blocks differ from the given one on.
-func twoWriters(t *testing.T, same, length int) (a, b *Feed) {
-	t.Helper()
-	a, as := writer(t, memoryStore(), length)
-	b, bs := writer(t, atomicStore{memoryStore()}, same)
-	for i := same; i < length; i++ {
-		appendBlocks(t, bs, []byte("another"))
-	}
-	_ = as
-	return a, b
-}
 
 func TestDetachedProofStandsAlone(t *testing.T) {
 	ctx := t.Context()
@@ -70,32 +51,191 @@ func TestDetachedProofStandsAlone(t *testing.T) {
 	}
 }
 
-// Every bit of a detached proof counts. Only bytes that are not read may change: there are none but the
-// request id, the sizes below a known hash, and the patch of a single signature.
+// Every bit of a detached proof counts, but for those that nothing reads: unknown flags, the patch of a
+// signature whose manifest allows none (formats.md 4.5), and the manifest of an old feed. With these the same is
+// proven.
 func TestDetachedProofRefusesEveryFlippedBit(t *testing.T) {
-	f, _ := writer(t, memoryStore(), 7)
-	index := uint64(3)
-	proof, err := f.ProveDetached(t.Context(), &index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := VerifyDetached(f.Key(), proof)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range proof {
-		for bit := range 8 {
-			flipped := bytes.Clone(proof)
-			flipped[i] ^= 1 << bit
-			v, err := VerifyDetached(f.Key(), flipped)
+	pinned, _ := prologueWriter(t, "a", "b")
+	plain, _ := writer(t, memoryStore(), 7)
+	for name, c := range map[string]struct {
+		feed    *Feed
+		index   uint64
+		patches []int // where they are, before the manifest
+	}{
+		"one signer":   {plain, 3, []int{2}},
+		"prologue":     {pinned, 4, []int{2}},
+		"two of three": {signersWriter(t), 1, []int{2, 2 + 66}},
+		"compat":       {compatWriter(t), 3, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key, compat := c.feed.Key(), c.feed.Info().Compat
+			proof, err := c.feed.ProveDetached(t.Context(), &c.index)
 			if err != nil {
-				continue
+				t.Fatal(err)
 			}
-			if v.Head != want.Head || v.Index != want.Index || !bytes.Equal(v.Block, want.Block) || v.HasBlock != want.HasBlock && i != 32 {
-				t.Errorf("bit %d of byte %d: %+v", bit, i, v)
+			want, err := VerifyDetached(key, proof)
+			if err != nil {
+				t.Fatal(err)
 			}
+			manifest := len(proof) - len(c.feed.Manifest().Append(nil))
+			unread := make([]byte, len(proof))
+			unread[len(key)], unread[manifest+1] = 0xe0, 0xf0
+			for _, back := range c.patches {
+				unread[manifest-back] = 0xff
+			}
+			if compat {
+				unread[len(key)] |= 0x10
+				copy(unread[manifest:], bytes.Repeat([]byte{0xff}, len(proof)))
+			}
+			for i := range proof {
+				if v, err := VerifyDetached(key, proof[:i]); err == nil {
+					t.Errorf("cut at byte %d: %+v", i, v)
+				}
+				for bit := range 8 {
+					flipped := bytes.Clone(proof)
+					flipped[i] ^= 1 << bit
+					v, err := VerifyDetached(key, flipped)
+					if err == nil && (unread[i]>>bit&1 == 0 || !reflect.DeepEqual(v, want)) {
+						t.Errorf("bit %d of byte %d, manifest at %d: length %d", bit, i, manifest, v.Head.Length)
+					}
+				}
+			}
+		})
+	}
+}
+
+// The same head in other words is not taken: a proof for who has nothing begins at nothing.
+func TestDetachedProofBeginsAtLength0(t *testing.T) {
+	f, _ := writer(t, memoryStore(), 7)
+	proof, err := f.ProveDetached(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for start := range uint64(8) {
+		p, err := parseDetached(f.dk, proof)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Upgrade.Start, p.Upgrade.Length = start, 7-start
+		if v, err := VerifyDetached(f.Key(), appendDetached(f.dk, p)); start > 0 && !errors.Is(err, ErrInvalidProof) || start == 0 && err != nil {
+			t.Errorf("from length %d: %+v, %v", start, v, err)
 		}
 	}
+}
+
+// The package for JavaScript takes a block that hangs on nothing, if the head beside it is signed.
+func TestDetachedProofRefusesALooseBlock(t *testing.T) {
+	f, _ := writer(t, memoryStore(), 7)
+	index := uint64(5)
+	proof, err := f.ProveDetached(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := parseDetached(f.dk, proof)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := prove(t, f, Request{Upgrade: &UpgradeRequest{Length: 4}})
+	cut.Manifest = whole.Manifest
+	for name, p := range map[string]*Proof{"beside the roots": whole, "in the additional nodes": cut} {
+		for _, value := range [][]byte{[]byte("forged"), testBlock(int(index))} {
+			q := *p
+			q.Block = &BlockProof{Index: index, Value: value}
+			if v, err := VerifyDetached(f.Key(), appendDetached(f.dk, &q)); !errors.Is(err, ErrInvalidProof) {
+				t.Errorf("%s: %q: %+v, %v", name, value, v, err)
+			}
+		}
+		q := *p
+		q.Block, q.Upgrade = &BlockProof{Index: index, Value: testBlock(int(index))}, nil
+		if v, err := VerifyDetached(f.Key(), appendDetached(f.dk, &q)); !errors.Is(err, ErrInvalidProof) {
+			t.Errorf("%s: without an upgrade: %+v, %v", name, v, err)
+		}
+	}
+}
+
+func TestVerifyDetachedByAKnownManifest(t *testing.T) {
+	f, _ := writer(t, memoryStore(), 5)
+	proof, err := f.ProveDetached(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := proof[:len(proof)-len(f.ManifestBytes())]
+	bare[32] &^= 16
+	if v, err := VerifyDetached(f.Key(), bare); !errors.Is(err, ErrInvalidSignature) {
+		t.Errorf("by the key alone: %+v, %v", v, err)
+	}
+	v, err := VerifyDetachedBy(f.Key(), f.Manifest(), bare)
+	if err != nil || v.Head != f.Info().Head || v.FromProof {
+		t.Errorf("by the manifest: %+v, %v", v, err)
+	}
+	if v, newer, err := f.CheckDetached(bare); err != nil || newer || v.FromProof {
+		t.Errorf("by a feed that has the manifest: %+v, %v, %v", v, newer, err)
+	}
+	other := DefaultManifest([32]byte{1})
+	if _, err := VerifyDetachedBy(f.Key(), other, bare); !errors.Is(err, ErrKeyMismatch) {
+		t.Errorf("by another manifest: %v", err)
+	}
+	p, err := parseDetached(f.dk, bare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Manifest = other.Append(nil)
+	if _, err := VerifyDetached(f.Key(), appendDetached(f.dk, p)); !errors.Is(err, ErrKeyMismatch) {
+		t.Errorf("with another manifest: %v", err)
+	}
+	p.Manifest = []byte{9}
+	if _, err := VerifyDetached(f.Key(), appendDetached(f.dk, p)); !errors.Is(err, ErrInvalidManifest) {
+		t.Errorf("with no manifest: %v", err)
+	}
+}
+
+// compatWriter makes a feed whose key is the public key.
+func compatWriter(t testing.TB) *Feed {
+	t.Helper()
+	pair := KeyPairFromSeed([32]byte{7})
+	key := Key(pair.Public())
+	f := create(t, memoryStore(), Options{Key: &key, KeyPair: &pair})
+	appendBlocks(t, session(t, f), testBlocks(0, 7)...)
+	return f
+}
+
+// signersWriter makes a feed of three blocks that two of three signers have signed.
+func signersWriter(t testing.TB) *Feed {
+	t.Helper()
+	m, pairs := threeSigners(t, Manifest{Version: AutoVersion})
+	f := create(t, memoryStore(), Options{Manifest: m})
+	s := session(t, f)
+	b := branch(t, s, "next")
+	appendBlocks(t, b, testBlocks(0, 3)...)
+	multi := multiSignature{}
+	for i := range 2 {
+		signable, err := b.SignableAt(t.Context(), i, 3, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		multi.proofs = append(multi.proofs, signerProof{signer: uint64(i), signature: [64]byte(pairs[i].Sign(signable))})
+	}
+	if _, err := s.AppendWith(t.Context(), testBlocks(0, 3), AppendOptions{Signature: multi.appendMulti(nil)}); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// prologueWriter makes a feed whose first three blocks are given by its manifest.
+func prologueWriter(t testing.TB, blocks ...string) (*Feed, *Session) {
+	t.Helper()
+	tree, _ := testTree(t, 0, testBlocks(0, 3))
+	pair := KeyPairFromSeed([32]byte{9})
+	m := &Manifest{Version: 1, Quorum: 1, Signers: []Signer{{Namespace: DefaultNamespace(), PublicKey: pair.Public()}},
+		Prologue: &Prologue{Hash: tree.Head().Hash, Length: 3}}
+	f := create(t, memoryStore(), Options{Manifest: m, KeyPair: &pair})
+	s := session(t, f)
+	appendBlocks(t, s, testBlocks(0, 3)...)
+	for _, b := range blocks {
+		appendBlocks(t, s, []byte(b))
+	}
+	return f, s
 }
 
 func FuzzVerifyDetached(f *testing.F) {
@@ -119,15 +259,11 @@ func FuzzVerifyDetached(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(proof)
-		f.Add((&ConflictError{OurProof: proof, TheirProof: proof}).Append(nil))
 	}
 	head, key := w.Info().Head, w.Key()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if v, err := VerifyDetached(key, b); err == nil && v.Head != head {
 			t.Errorf("a forged head %+v", v.Head)
-		}
-		if c, err := ParseConflict(key, b); err == nil {
-			t.Errorf("forged evidence %+v", c)
 		}
 	})
 }
@@ -160,129 +296,44 @@ func TestTreeHashAtAnyLength(t *testing.T) {
 	if _, err := ws.TreeHash(ctx, 31); !errors.Is(err, ErrOutOfRange) {
 		t.Errorf("past the end: %v", err)
 	}
+	for _, length := range []uint64{1 << 48, 1<<64 - 1} {
+		if _, err := ws.TreeHash(ctx, length); !errors.Is(err, ErrOutOfRange) {
+			t.Errorf("length %d: %v", length, err)
+		}
+	}
 }
 
-func TestExamineFindsTwoSignedHeads(t *testing.T) {
+// What is signed elsewhere is what the feed would sign itself.
+func TestSignableAt(t *testing.T) {
 	ctx := t.Context()
-	a, b := twoWriters(t, 4, 9)
-	for n := uint64(1); n <= 9; n++ {
-		req := Request{Upgrade: &UpgradeRequest{Length: n}}
-		c, err := a.Examine(ctx, prove(t, b, req))
-		if err != nil || (c != nil) != (n > 4) {
-			t.Fatalf("length %d: %v, %v", n, c, err)
-		}
-		if c == nil {
-			continue
-		}
-		if err := VerifyConflict(a.Key(), c); err != nil || !errors.Is(c, ErrFrozen) || c.Ours.Length != n || c.Ours.Hash == c.Theirs.Hash {
-			t.Errorf("length %d: %+v, %v", n, c, err)
-		}
-		again, err := ParseConflict(a.Key(), c.Append(nil))
-		if err != nil || again.Ours != c.Ours || again.Theirs != c.Theirs {
-			t.Errorf("length %d: parsed as %+v, %v", n, again, err)
-		}
-		if err := VerifyConflict(a.Key(), &ConflictError{OurProof: c.OurProof, TheirProof: c.OurProof}); !errors.Is(err, ErrInvalidProof) {
-			t.Errorf("twice the same head: %v", err)
+	pair := KeyPairFromSeed([32]byte{7})
+	w, s := writer(t, memoryStore(), 6)
+	for _, f := range []*Feed{w, compatWriter(t)} {
+		length := f.Info().Length
+		signable, err := session(t, f).SignableAt(ctx, 0, length, 0)
+		if err != nil || !bytes.Contains(f.head.signature, pair.Sign(signable)) {
+			t.Errorf("compat %v: %x, %v", f.Info().Compat, signable, err)
 		}
 	}
-	// A reader of one of them finds it as well, and a stranger's head is none.
-	r := reader(t, memoryStore(), a)
-	upgrade(t, a, r)
-	if c, err := r.Examine(ctx, prove(t, b, Request{Upgrade: &UpgradeRequest{Length: 9}})); c == nil || err != nil {
-		t.Errorf("a sparse reader: %v, %v", c, err)
+	signable, err := s.SignableAt(ctx, 0, 2, 1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	p := prove(t, b, Request{Upgrade: &UpgradeRequest{Length: 9}})
-	p.Upgrade.Signature = bytes.Clone(p.Upgrade.Signature)
-	p.Upgrade.Signature[5] ^= 1
-	if c, err := a.Examine(ctx, p); c != nil || !errors.Is(err, ErrInvalidSignature) {
-		t.Errorf("an unsigned head: %v, %v", c, err)
+	cut, cs := writer(t, memoryStore(), 6)
+	if _, err := cs.Truncate(ctx, 2, TruncateOptions{}); err != nil {
+		t.Fatal(err)
 	}
-	if c, err := a.Examine(ctx, prove(t, b, Request{Upgrade: &UpgradeRequest{Start: 1, Length: 3}})); c != nil || !errors.Is(err, ErrInvalidProof) {
-		t.Errorf("not from the beginning: %v, %v", c, err)
+	if !bytes.Contains(cut.head.signature, pair.Sign(signable)) {
+		t.Error("a truncation is signed otherwise")
 	}
-}
-
-func TestFreezeSurvivesReopening(t *testing.T) {
-	onStores(t, func(t *testing.T, ds datastore.Batching) {
-		ctx := t.Context()
-		f, s := writer(t, ds, 9)
-		_, b := twoWriters(t, 4, 9)
-		c, err := f.Examine(ctx, prove(t, b, Request{Upgrade: &UpgradeRequest{Length: 7}}))
-		if err != nil || c == nil {
-			t.Fatal(err)
+	for _, signer := range []int{-1, 1} {
+		if _, err := s.SignableAt(ctx, signer, 2, 0); !errors.Is(err, ErrOutOfRange) {
+			t.Errorf("signer %d: %v", signer, err)
 		}
-		bad := *c
-		bad.TheirProof = bad.OurProof
-		if err := f.Freeze(ctx, &bad); err == nil || f.Info().Frozen {
-			t.Error("frozen without evidence")
-		}
-		sub := f.Subscribe()
-		if err := f.Freeze(ctx, c); err != nil {
-			t.Fatal(err)
-		}
-		if told, ok := sub.Take(); !ok || !told.Frozen {
-			t.Errorf("told: %+v", told)
-		}
-		for range 2 {
-			var conflict *ConflictError
-			if _, err := s.Append(ctx, []byte("x")); !errors.Is(err, ErrFrozen) || !errors.As(err, &conflict) {
-				t.Errorf("append: %v", err)
-			}
-			if _, err := s.Truncate(ctx, 1, TruncateOptions{}); !errors.Is(err, ErrFrozen) {
-				t.Errorf("truncate: %v", err)
-			}
-			if _, err := f.Apply(ctx, []*Proof{prove(t, b, Request{Upgrade: &UpgradeRequest{Length: 9}})}); !errors.Is(err, ErrFrozen) {
-				t.Errorf("apply: %v", err)
-			}
-			if got := f.Conflict(); got == nil || got.Theirs != c.Theirs || VerifyConflict(f.Key(), got) != nil {
-				t.Errorf("evidence: %+v", got)
-			}
-			if got, err := s.Get(ctx, 3); err != nil || !bytes.Equal(got, testBlock(3)) {
-				t.Errorf("what is stored: %q, %v", got, err)
-			}
-			f = reopen(t, f, ds, Options{})
-			s = session(t, f)
-		}
-		if err := f.Thaw(ctx); err != nil {
-			t.Fatal(err)
-		}
-		appendBlocks(t, s, []byte("x"))
-		f = reopen(t, f, ds, Options{})
-		if f.Conflict() != nil || f.Info().Frozen {
-			t.Error("frozen again after reopening")
-		}
-	})
-}
-
-func TestFreezeEndsWhatWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx := t.Context()
-		a, b := twoWriters(t, 4, 9)
-		r := reader(t, memoryStore(), a)
-		upgrade(t, a, r)
-		r.SetSource(&deaf{})
-		s := session(t, r)
-		done := make(chan error, 1)
-		go func() {
-			_, err := s.Get(ctx, 3)
-			done <- err
-		}()
-		synctest.Wait()
-		c, err := r.Examine(ctx, prove(t, b, Request{Upgrade: &UpgradeRequest{Length: 9}}))
-		if err != nil || c == nil {
-			t.Fatal(c, err)
-		}
-		if err := r.Freeze(ctx, c); err != nil {
-			t.Fatal(err)
-		}
-		var conflict *ConflictError
-		if err := <-done; !errors.As(err, &conflict) || conflict.Theirs != c.Theirs {
-			t.Errorf("the call that waited: %v", err)
-		}
-		if _, err := s.Get(ctx, 5); !errors.Is(err, ErrFrozen) {
-			t.Errorf("a call after it: %v", err)
-		}
-	})
+	}
+	if _, err := session(t, reader(t, memoryStore(), w)).SignableAt(ctx, 0, 0, 0); !errors.Is(err, ErrNotAvailable) {
+		t.Errorf("without the manifest: %v", err)
+	}
 }
 
 // A mirror that has dropped nodes tells the truth about whom it can bring up to date.
@@ -320,80 +371,4 @@ func TestCanUpgradeIsTrue(t *testing.T) {
 	if yes < 60 || no < 60 {
 		t.Errorf("%d lengths can be upgraded, %d cannot", yes, no)
 	}
-}
-
-// TestDetachedProofsAreThoseOfJavaScript holds proofs that the package hypercore has made against ours, byte
-// for byte: so it verifies ours, and we verify its.
-func TestDetachedProofsAreThoseOfJavaScript(t *testing.T) {
-	text, err := os.ReadFile("testdata/detached.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file struct {
-		Key    string
-		Blocks []string
-		Proofs []struct {
-			Length uint64
-			Index  *uint64
-			Proof  string
-		}
-	}
-	if err := json.Unmarshal(text, &file); err != nil {
-		t.Fatal(err)
-	}
-	f, s := writer(t, memoryStore(), 0)
-	if f.Key().Hex() != file.Key || len(file.Proofs) == 0 {
-		t.Fatalf("key %s, want %s; %d proofs", f.Key().Hex(), file.Key, len(file.Proofs))
-	}
-	for _, c := range file.Proofs {
-		for n := f.Info().Length; n < c.Length; n++ {
-			appendBlocks(t, s, []byte(file.Blocks[n]))
-		}
-		theirs, err := hex.DecodeString(c.Proof)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v, err := VerifyDetached(f.Key(), theirs)
-		if err != nil || v.Head != f.Info().Head {
-			t.Errorf("length %d: %+v, %v", c.Length, v, err)
-			continue
-		}
-		if c.Index != nil && (v.Index != *c.Index || string(v.Block) != file.Blocks[*c.Index]) {
-			t.Errorf("length %d: block %d is %q", c.Length, v.Index, v.Block)
-		}
-		ours, err := f.ProveDetached(t.Context(), c.Index)
-		if err != nil || !bytes.Equal(ours, theirs) {
-			t.Errorf("length %d: ours is %x, %v; theirs %x", c.Length, ours, err, theirs)
-		}
-	}
-}
-
-func ExampleVerifyDetached() {
-	ctx := context.Background()
-	pair := NewKeyPair()
-	f, err := Create(ctx, memoryStore(), Options{Prefix: "/00000001", KeyPair: &pair})
-	if err != nil {
-		panic(err)
-	}
-	defer f.Close()
-	s, err := f.Session(SessionOptions{})
-	if err != nil {
-		panic(err)
-	}
-	if _, err := s.Append(ctx, []byte("one"), []byte("two")); err != nil {
-		panic(err)
-	}
-	index := uint64(1)
-	proof, err := f.ProveDetached(ctx, &index)
-	if err != nil {
-		panic(err)
-	}
-
-	// Elsewhere, with nothing but the key:
-	v, err := VerifyDetached(f.Key(), proof)
-	if err != nil {
-		panic(err)
-	}
-	fmt.Printf("block %d of %d is %q\n", v.Index, v.Head.Length, v.Block)
-	// Output: block 1 of 2 is "two"
 }

@@ -91,3 +91,39 @@ func ExampleFeed_Apply() {
 	// false true
 	// true <nil> 2
 }
+
+// A proof that stands alone: a receipt for one block, for who has the feed's key and nothing else.
+func ExampleVerifyDetached() {
+	ctx := context.Background()
+	pair := feed.KeyPairFromSeed([32]byte{1})
+	f, err := feed.Create(ctx, dssync.MutexWrap(datastore.NewMapDatastore()), feed.Options{Prefix: "/00000001", KeyPair: &pair})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	s, err := f.Session(feed.SessionOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := s.Append(ctx, []byte("one"), []byte("two")); err != nil {
+		log.Fatal(err)
+	}
+	index := uint64(1)
+	proof, err := f.ProveDetached(ctx, &index)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	// Elsewhere, offline:
+	v, err := feed.VerifyDetached(f.Key(), proof)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("block %d of %d is %q\n", v.Index, v.Head.Length, v.Block)
+	proof[50] ^= 1
+	_, err = feed.VerifyDetached(f.Key(), proof)
+	fmt.Println("changed:", err != nil)
+	// Output:
+	// block 1 of 2 is "two"
+	// changed: true
+}
