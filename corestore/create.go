@@ -125,6 +125,7 @@ func (s *Store) openStored(ctx context.Context, dk feed.DiscoveryKey, opts feed.
 func (s *shared) feedOptions(n uint32, opts feed.Options) feed.Options {
 	opts.Prefix = numberPrefix(n)
 	opts.NoSync = s.opts.NoSync
+	opts.ReadOnly = s.opts.ReadOnly
 	opts.Logger = s.opts.Logger
 	return opts
 }

@@ -40,6 +40,10 @@ type Options struct {
 	// Encryption is what sessions use that have none of their own; nil: blocks are stored as they are.
 	Encryption Encryption
 
+	// ReadOnly opens without writing: what an interrupted change has left is not swept, and marking does not go on (Open
+	// only). Sessions are to be opened with SessionOptions.ReadOnly.
+	ReadOnly bool
+
 	// NoSync returns from Append before the blocks are on stable storage. After a power failure the
 	// feed may have forgotten blocks that peers have seen; appending then makes a fork that they
 	// refuse, for good. Only for feeds that can be thrown away.
@@ -143,11 +147,13 @@ func Open(ctx context.Context, ds datastore.Batching, opts Options) (*Feed, erro
 	if err := f.loadConflict(ctx); err != nil {
 		return nil, fmt.Errorf("open %s: %w", opts.Prefix, err)
 	}
-	if err := f.loadMarks(ctx); err != nil {
-		return nil, fmt.Errorf("open %s: %w", opts.Prefix, err)
+	if !opts.ReadOnly {
+		if err := f.loadMarks(ctx); err != nil {
+			return nil, fmt.Errorf("open %s: %w", opts.Prefix, err)
+		}
+		f.sweepDue.Store(true)
+		f.sweepIfQuiet(ctx)
 	}
-	f.sweepDue.Store(true)
-	f.sweepIfQuiet(ctx)
 	if auth.manifest == nil && known.manifest != nil {
 		f.authDirty = true // whoever gave it can give it again: no need for a commit of its own
 	}

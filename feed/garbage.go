@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/p2pcore/p2pcore/internal/compact"
@@ -41,18 +42,28 @@ func parseGarbage(b []byte) (g garbage, err error) {
 	if v := d.Uint(); d.Err() == nil && v != recordVersion {
 		return g, fmt.Errorf("%w: garbage record of version %d", ErrCorrupt, v)
 	}
-	g.next = uint32(d.Uint())
+	next, fits := d.Uint(), true
+	g.next = uint32(next)
 	g.suspects = make([]uint32, d.Count(1))
 	for i := range g.suspects {
-		g.suspects[i] = uint32(d.Uint())
+		n := d.Uint()
+		g.suspects[i] = uint32(n)
+		fits = fits && n < next && (i == 0 || g.suspects[i-1] < g.suspects[i])
 	}
 	g.cleared = make([]Range, d.Count(2))
+	at := uint64(0)
 	for i := range g.cleared {
-		g.cleared[i].Start = d.Uint()
-		g.cleared[i].End = g.cleared[i].Start + d.Uint()
+		r := Range{Start: d.Uint()}
+		r.End = r.Start + d.Uint()
+		g.cleared[i] = r
+		fits = fits && at <= r.Start && r.Start < r.End && r.End <= maxLength
+		at = r.End
 	}
 	if err := d.Err(); err != nil {
 		return g, fmt.Errorf("%w: garbage record: %w", ErrCorrupt, err)
+	}
+	if !fits || next == 0 || next > math.MaxUint32 {
+		return g, fmt.Errorf("%w: garbage record out of bounds", ErrCorrupt)
 	}
 	return g, nil
 }

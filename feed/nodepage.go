@@ -39,10 +39,6 @@ func locate(i flattree.Index) (pageID, uint) {
 	return pageID(uint64(level)<<pageLevelShift | offset>>up), uint(slot)
 }
 
-// level and number are the two parts of a page's name.
-func (id pageID) level() uint    { return uint(id >> pageLevelShift) }
-func (id pageID) number() uint64 { return uint64(id) & (1<<pageLevelShift - 1) }
-
 // pageShift is the binary logarithm of the number of blocks below a page of a level.
 func pageShift(level uint) uint { return level*pageLevels + pageLevels - 1 }
 

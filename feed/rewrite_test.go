@@ -757,12 +757,12 @@ func (b *backup) Confirm(_ context.Context, peers int) error {
 func TestRecoveryRefusesToAppendUntilConfirmed(t *testing.T) {
 	onStores(t, func(t *testing.T, ds datastore.Batching) {
 		ctx := t.Context()
-		f, s := writer(t, ds, 10)
+		f, _ := writer(t, ds, 10)
 		if err := f.SetRecovering(ctx, true); err != nil {
 			t.Fatal(err)
 		}
 		f = reopen(t, f, ds, Options{})
-		s = session(t, f)
+		s := session(t, f)
 		if _, err := s.Append(ctx, []byte("x")); !errors.Is(err, ErrRecovering) {
 			t.Errorf("append: %v", err)
 		}
