@@ -69,6 +69,8 @@ func (f *Feed) readersOf(number uint32) (blocks, pages []Range, others bool) {
 			blocks, pages = append(blocks, r), append(pages, r)
 		}
 	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	for l := range f.lines {
 		for n, r := range l.head.generations.parts() {
 			if n != number {
@@ -233,6 +235,8 @@ func (f *Feed) sweepCleared(ctx context.Context, r Range, left *garbage) error {
 
 // keptBySnapshots reports whether a snapshot still has a block of r that the feed has cleared.
 func (f *Feed) keptBySnapshots(r Range) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	for l := range f.lines {
 		if !l.frozen {
 			continue
@@ -300,7 +304,7 @@ func (f *Feed) dropNodes(ctx context.Context, r Range) error {
 		if end > f.head.length {
 			break // roots of today's length are in it
 		}
-		if f.bits.Count(start, end) > 0 {
+		if f.bits.Count(start, end) > 0 || f.keptBySnapshots(Range{Start: start, End: end}) {
 			continue
 		}
 		id := makePageID(0, n)
