@@ -213,7 +213,6 @@ func (s *storage) deleteKeys(ctx context.Context, keys []datastore.Key) error {
 // sweepCleared deletes the blocks of r that are not stored any more, as far as no snapshot has kept
 // them, and, unless the feed is written here, the nodes that nothing held needs.
 func (f *Feed) sweepCleared(ctx context.Context, r Range, left *garbage) error {
-	r.End = min(r.End, f.head.length)
 	for at := r.Start; at < r.End; {
 		start := f.bits.FirstUnset(at)
 		end, ok := f.bits.FirstSet(start)
