@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/p2pcore/p2pcore/internal/bitfield"
 	"github.com/p2pcore/p2pcore/internal/merkle"
 )
 
@@ -246,17 +245,18 @@ func headOf(tree *merkle.Tree, signature []byte, contiguous uint64, g generation
 // change is a commit of the feed itself that has been stored, to be made visible.
 type change struct {
 	*commit
-	tree   *merkle.Tree
-	added  []Range
-	lost   *Range                       // of a rewriting: the blocks of before that are gone
-	leave  map[*line]*bitfield.Bitfield // the lines that do not go along, with their own bits
-	clears bool                         // records have become garbage
+	tree    *merkle.Tree
+	added   []Range
+	lost    *Range  // of a rewriting: the blocks of before that are gone
+	cleared []Range // stored blocks that are not stored any more
+	clears  bool    // records have become garbage
 }
 
 // swap makes what has been stored visible. The caller has the turn.
 func (f *Feed) swap(c *change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.partLocked(c)
 	f.tree, f.head = c.tree, c.head
 	if c.after != nil {
 		f.bits = *c.after
@@ -269,17 +269,26 @@ func (f *Feed) swap(c *change) {
 	if c.auth != nil {
 		f.auth, f.authDirty = c.auth, false
 	}
-	for l, bits := range c.leave {
-		l.bits = *bits
-		if c.lost != nil {
-			l.shared = min(l.shared, c.lost.Start)
-		}
-	}
 	if c.clears {
 		f.turnPageLocked()
 	}
 	if c.lost != nil {
 		f.loseLocked(*c.lost)
+	}
+}
+
+// partLocked notes for the lines what they have and the feed is going to have no more. Snapshots come and
+// go without the turn: which there are is known only now.
+func (f *Feed) partLocked(c *change) {
+	for l := range f.lines {
+		if c.lost != nil && l.shared > c.lost.Start {
+			l.bits, l.shared = *f.leaving(l, c.lost.Start), c.lost.Start
+		}
+		for _, r := range c.cleared {
+			if l.frozen && l.shared > r.Start {
+				l.bits.SetRange(r.Start, min(r.End, l.shared), true)
+			}
+		}
 	}
 }
 

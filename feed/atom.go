@@ -252,8 +252,36 @@ func flush(ctx context.Context, changes []*flushing) error {
 		}
 	}
 	if err != nil {
+		together := new(joint)
+		for _, ch := range changes {
+			steps, _ := ch.feed.storage.restoring(ch.commit)
+			together.puts = append(together.puts, slices.Concat(steps...)...)
+			ch.feed.storage.joint = together
+		}
 		return fmt.Errorf("feed: flush: %w", err)
 	}
+	return nil
+}
+
+// joint takes a flush back that has failed, of all its feeds at once: else a crash could find the one as
+// before and the other as after it.
+type joint struct {
+	mu   sync.Mutex
+	puts []put
+	done bool
+}
+
+// restore is called by each of the feeds before it stores anything else; the first does it for all.
+func (j *joint) restore(ctx context.Context, s *storage) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.done {
+		return nil
+	}
+	if err := s.putDurably(ctx, j.puts); err != nil {
+		return err
+	}
+	j.done, j.puts = true, nil
 	return nil
 }
 

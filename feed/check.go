@@ -116,7 +116,7 @@ func (c *check) blocks(ctx context.Context) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			b, err := c.feed.readBlock(ctx, nil, c.view.generations.of(i), i)
+			b, err := c.feed.readBlock(ctx, c.view.generations.of(i), i)
 			switch {
 			case errors.Is(err, ErrNotAvailable): // lost in a crash, and no damage
 				continue

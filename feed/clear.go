@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-
-	"github.com/p2pcore/p2pcore/internal/bitfield"
 )
 
 // Cleared is what Session.Clear has dropped.
@@ -61,7 +59,7 @@ func (f *Feed) clearInTurn(ctx context.Context, ranges iter.Seq2[uint64, uint64]
 		dropped = mergeRanges(dropped, []Range{held}, MaxChangeRanges)
 		c.after.SetRange(start, end, false)
 		c.garbage.clear(held)
-		f.keepForSnapshots(ch, held)
+		ch.cleared = append(ch.cleared, held)
 	}
 	if cleared.Blocks == 0 {
 		return Cleared{}, nil, nil
@@ -76,22 +74,6 @@ func (f *Feed) clearInTurn(ctx context.Context, ranges iter.Seq2[uint64, uint64]
 	f.storage.deadBytes += cleared.Bytes
 	f.sweepIfQuiet(ctx)
 	return cleared, dropped, nil
-}
-
-// keepForSnapshots notes for each snapshot that it still has r, which is stored.
-func (f *Feed) keepForSnapshots(c *change, r Range) {
-	for l := range f.lines {
-		if !l.frozen || l.shared <= r.Start {
-			continue
-		}
-		if c.leave == nil {
-			c.leave = make(map[*line]*bitfield.Bitfield)
-		}
-		if c.leave[l] == nil {
-			c.leave[l] = l.bits.Clone()
-		}
-		c.leave[l].SetRange(r.Start, min(r.End, l.shared), true)
-	}
 }
 
 // bytesOf returns the size of blocks that are all stored. It is 0 if nodes are missing after a crash.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	datastore "github.com/ipfs/go-datastore"
@@ -96,8 +97,8 @@ func (s *storage) prepare(ctx context.Context, c *commit) error {
 	if err := s.dirtyPages(ctx, c); err != nil {
 		return err
 	}
-	if c.garbage != nil {
-		c.puts = append(c.puts, put{key: s.garbageKey(), value: c.garbage.append(nil), old: s.garbage.append(nil)})
+	if c.garbage != nil { // what may become garbage must be on the list before it does
+		c.puts = append(c.puts, put{key: s.garbageKey(), value: c.garbage.append(nil), early: true})
 	}
 	return nil
 }
@@ -116,13 +117,14 @@ func (s *storage) commit(ctx context.Context, c *commit) error {
 			return err
 		}
 	}
-	if !s.atomic && (len(c.blocks)+len(c.pages) > 0 || c.auth != nil || c.after != nil) {
+	early := slices.ContainsFunc(c.puts, func(p put) bool { return p.early })
+	if !s.atomic && (len(c.blocks)+len(c.pages) > 0 || c.auth != nil || c.after != nil || early) {
 		if err := batch.Commit(ctx); err != nil {
 			return err
 		}
 		// A manifest is true by itself, and a head without its manifest could not be verified. A new
 		// generation must be complete before a head says that it counts.
-		if err := s.sync(ctx, c.durable || c.auth != nil || c.moved || c.after != nil); err != nil {
+		if err := s.sync(ctx, c.durable || c.auth != nil || c.moved || c.after != nil || early); err != nil {
 			return err
 		}
 		if batch, err = s.ds.Batch(ctx); err != nil {
@@ -159,19 +161,29 @@ func (s *storage) finish(c *commit, err error) {
 		s.pages.abandon()
 		s.undoMu.Lock()
 		defer s.undoMu.Unlock()
-		s.unsure = true
+		s.unsure, s.undoBits = true, min(s.undoBits, c.head.contiguous)
 		for _, p := range c.pages {
 			u := put{key: s.nodePageKey(p.generation, p.id)}
 			if p.old != nil {
 				u.value = p.old.appendRecord(nil)
 			}
-			s.undo = append(s.undo, u)
+			s.undoPages = append(s.undoPages, u)
 		}
 		for _, p := range c.puts {
-			s.undo = append(s.undo, put{key: p.key, value: p.old})
+			if p.key != s.garbageKey() { // of which that in memory counts
+				s.undo = append(s.undo, put{key: p.key, value: p.old})
+			}
 		}
-		if c.moved {
+		if c.garbage != nil { // it may have been stored, and as long as it may count it must stay so
+			s.garbage.suspect(c.garbage.suspects...)
+			s.garbage.cleared = mergeRanges(s.garbage.cleared, c.garbage.cleared, maxCleared)
+		}
+		switch {
+		case c.moved:
 			s.garbage.suspect(c.head.generations.newest()) // which nothing refers to now
+			s.leaked = true
+		case !c.branch && len(c.blocks) > 0:
+			s.garbage.cleared = mergeRanges(s.garbage.cleared, rangesOf(c.blocks), maxCleared)
 			s.leaked = true
 		}
 		return
@@ -464,41 +476,57 @@ func pagesOf(bits *bitfield.Bitfield, start, end uint64) (list []uint64) {
 	return list
 }
 
-// restore makes the stored state that of memory again, after commits whose fate is unknown.
+// restore makes the stored state that of memory again, after a commit whose fate is unknown. What was stored
+// in steps is taken back in steps, the other way round: bits, so that whichever head is stored has those it
+// counts on; head; records; the pages that these do not name any more.
 func (s *storage) restore(ctx context.Context, c *commit) error {
-	batch, err := s.ds.Batch(ctx)
-	if err != nil {
-		return fmt.Errorf("feed: store: %w", err)
+	steps, list := s.restoring(c)
+	if s.joint != nil {
+		if err := s.joint.restore(ctx, s); err != nil {
+			return fmt.Errorf("feed: store: %w", err)
+		}
+		steps = nil
 	}
-	list := pagesOf(c.bits, c.feed.contiguous, c.feed.length)
-	for _, p := range list {
-		if err := batch.Put(ctx, s.bitPageKey(p), bytes.TrimRight(c.bits.Page(p), "\x00")); err != nil {
+	if s.atomic && len(steps) > 0 {
+		steps = [][]put{slices.Concat(steps...)}
+	}
+	for _, step := range steps {
+		if err := s.putDurably(ctx, step); err != nil {
 			return fmt.Errorf("feed: store: %w", err)
 		}
 	}
-	err = putAll(ctx, batch, s.undo, false)
-	if err == nil {
-		err = batch.Put(ctx, s.garbageKey(), s.garbage.append(nil))
-	}
-	if err == nil {
-		err = batch.Put(ctx, s.bitListKey(), appendPageList(nil, list))
-	}
-	if err == nil {
-		err = batch.Put(ctx, s.headKey(), c.feed.append(nil))
-	}
-	if err == nil {
-		err = batch.Commit(ctx)
-	}
-	if err == nil {
-		err = s.sync(ctx, true)
-	}
-	if err != nil {
-		return fmt.Errorf("feed: store: %w", err)
-	}
 	s.undoMu.Lock()
 	defer s.undoMu.Unlock()
-	s.bitPages, s.unsure, s.undo = list, false, nil
+	s.bitPages, s.unsure, s.joint = list, false, nil
+	s.undo, s.undoPages, s.undoBits = nil, nil, math.MaxUint64
 	return nil
+}
+
+// restoring returns the steps of restore, and the bit pages that are stored after them.
+func (s *storage) restoring(c *commit) (steps [][]put, list []uint64) {
+	list = pagesOf(c.bits, min(c.feed.contiguous, s.undoBits), c.feed.length)
+	bits := make([]put, 0, len(list)+1)
+	for _, p := range list {
+		bits = append(bits, put{key: s.bitPageKey(p), value: bytes.TrimRight(c.bits.Page(p), "\x00")})
+	}
+	bits = append(bits, put{key: s.bitListKey(), value: appendPageList(nil, list)})
+	head := []put{{key: s.headKey(), value: c.feed.append(nil)}}
+	records := append(slices.Clone(s.undo), put{key: s.garbageKey(), value: s.garbage.append(nil)})
+	return [][]put{bits, head, records, s.undoPages}, list
+}
+
+func (s *storage) putDurably(ctx context.Context, puts []put) error {
+	batch, err := s.ds.Batch(ctx)
+	if err != nil {
+		return err
+	}
+	if err := putAll(ctx, batch, puts, false); err != nil {
+		return err
+	}
+	if err := batch.Commit(ctx); err != nil {
+		return err
+	}
+	return s.sync(ctx, true)
 }
 
 // undone returns what a record holds that a failed commit may have changed.

@@ -88,6 +88,9 @@ func (s *brittleStore) GetSize(ctx context.Context, key datastore.Key) (int, err
 func (s *brittleStore) Query(_ context.Context, q dsquery.Query) (dsquery.Results, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.step(); err != nil {
+		return nil, err
+	}
 	var entries []dsquery.Entry
 	for k, v := range s.live {
 		entries = append(entries, dsquery.Entry{Key: k.String(), Value: v, Size: len(v)})
@@ -125,6 +128,27 @@ func (s *brittleStore) Close() error { return nil }
 
 func (s *brittleStore) Batch(context.Context) (datastore.Batch, error) {
 	return &brittleBatch{store: s}, nil
+}
+
+// fail says that the n-th operation from now on fails, and all after it if dead is set.
+func (s *brittleStore) fail(n int, dead bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failAt, s.dead = s.ops+n, dead
+}
+
+// heal says that no operation fails any more.
+func (s *brittleStore) heal() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failAt, s.dead = -1, false
+}
+
+// broken reports whether an operation has failed since fail.
+func (s *brittleStore) broken() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failAt >= 0 && s.ops >= s.failAt
 }
 
 // crash loses what was not synced: in the atomic mode all batches from some point on, else any puts.

@@ -65,7 +65,7 @@ func (f *Feed) ProveDetached(ctx context.Context, index *uint64) ([]byte, error)
 		return nil, fmt.Errorf("prove: %w", err)
 	}
 	if block != nil {
-		if p.Block.Value, err = f.readBlock(ctx, nil, g, *index); err != nil {
+		if p.Block.Value, err = f.readBlock(ctx, g, *index); err != nil {
 			return nil, err
 		}
 	}

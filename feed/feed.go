@@ -172,9 +172,9 @@ func Create(ctx context.Context, ds datastore.Batching, opts Options) (*Feed, er
 		return nil, err
 	}
 	s := newStorage(ds, &opts)
-	if b, err := s.get(ctx, s.authKey()); err != nil {
+	if exists, err := s.exists(ctx); err != nil {
 		return nil, err
-	} else if b != nil {
+	} else if exists {
 		return nil, fmt.Errorf("create %s: %w", opts.Prefix, ErrExists)
 	}
 	head := emptyHead()
@@ -187,6 +187,9 @@ func Create(ctx context.Context, ds datastore.Batching, opts Options) (*Feed, er
 		return nil, err
 	}
 	c := &commit{base: head, head: head, bits: &f.bits, auth: known, durable: true, also: opts.Also}
+	if !s.atomic { // before what Also puts
+		c.puts = []put{{key: s.headKey(), value: head.append(nil), early: true}}
+	}
 	if err := s.write(ctx, c); err != nil {
 		return nil, err
 	}

@@ -46,13 +46,19 @@ type modelRun struct {
 	branches map[string]*modelLine
 	user     map[string][]byte
 	volatile map[int]bool // blocks that were fetched since the last durable operation
+	doubt    bool         // a write has failed, and what is stored may be newer
 	log      []string
 	counter  int
 }
 
-// TestRandomProgramsAgreeWithASlice runs the programs. P2PCORE_SEED picks one seed, P2PCORE_STEPS the number of steps.
+// TestRandomProgramsAgreeWithASlice runs the programs; also on a datastore of which operations fail, and that
+// crashes. P2PCORE_SEED picks one seed, P2PCORE_SEEDS the number of random ones, P2PCORE_STEPS that of steps.
 func TestRandomProgramsAgreeWithASlice(t *testing.T) {
-	seeds, steps := []uint64{rand.Uint64()}, 400 // in each of seven stores
+	var programs []uint64
+	for range seeds(t) {
+		programs = append(programs, rand.Uint64())
+	}
+	steps := 400 // in each of the stores
 	if testing.Short() {
 		steps = 100
 	}
@@ -61,7 +67,7 @@ func TestRandomProgramsAgreeWithASlice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		seeds = []uint64{seed}
+		programs = []uint64{seed}
 	}
 	if v := os.Getenv("P2PCORE_STEPS"); v != "" {
 		n, err := strconv.Atoi(v)
@@ -70,7 +76,7 @@ func TestRandomProgramsAgreeWithASlice(t *testing.T) {
 		}
 		steps = n
 	}
-	for _, seed := range seeds {
+	for _, seed := range programs {
 		onStores(t, func(t *testing.T, ds datastore.Batching) { runModel(t, ds, seed, steps) })
 		for _, atomic := range []bool{true, false} {
 			t.Run(fmt.Sprintf("crashing, atomic %v", atomic), func(t *testing.T) {
@@ -111,6 +117,33 @@ func (m *modelRun) note(format string, args ...any) {
 	m.log = append(m.log, fmt.Sprintf(format, args...))
 }
 
+// failed reports whether an operation failed because the datastore did. Nothing has changed then.
+func (m *modelRun) failed(err error) bool {
+	m.t.Helper()
+	if errors.Is(err, errBrittle) {
+		m.note("  failed")
+		m.doubt = true
+		return true
+	}
+	m.must(err)
+	return false
+}
+
+// calm says whether operations may fail.
+func (m *modelRun) calm(on bool) {
+	if ds, ok := m.ds.(*brittleStore); ok {
+		ds.calm(on)
+	}
+}
+
+// settle leaves no doubt about what is stored.
+func (m *modelRun) settle() {
+	if m.doubt {
+		m.setUserData(m.session)
+		m.doubt = false
+	}
+}
+
 func (m *modelRun) must(err error) {
 	m.t.Helper()
 	if err != nil {
@@ -144,19 +177,27 @@ func (m *modelRun) truncateTo(length, n int) int {
 func (m *modelRun) step() {
 	t, ctx := m.t, m.t.Context()
 	t.Helper()
-	switch k := m.random.IntN(100); {
+	k := m.random.IntN(100)
+	if ds, ok := m.ds.(*brittleStore); ok && k < 93 && m.random.IntN(4) == 0 {
+		ds.fail(1+m.random.IntN(12), false)
+		defer ds.heal()
+	}
+	switch {
 	case k < 30:
 		blocks, model := m.fresh()
 		m.note("append %d", len(blocks))
-		appendBlocks(t, m.session, blocks...)
+		if _, err := m.session.Append(ctx, blocks...); m.failed(err) {
+			return
+		}
 		appendBlocks(t, m.keeper, blocks...)
 		m.blocks = append(m.blocks, model...)
 	case k < 42:
 		length := m.truncateTo(len(m.blocks), 20)
 		m.note("truncate %d to %d", len(m.blocks), length)
 		for _, s := range []*Session{m.session, m.keeper} {
-			_, err := s.Truncate(ctx, uint64(length), TruncateOptions{})
-			m.must(err)
+			if _, err := s.Truncate(ctx, uint64(length), TruncateOptions{}); m.failed(err) {
+				return
+			}
 		}
 		m.truncated(length)
 		m.fork++
@@ -165,7 +206,9 @@ func (m *modelRun) step() {
 		end := min(len(m.blocks), start+m.random.IntN(100))
 		m.note("clear %d to %d", start, end)
 		cleared, err := m.session.Clear(ctx, Range{Start: uint64(start), End: uint64(end)})
-		m.must(err)
+		if m.failed(err) {
+			return
+		}
 		var want Cleared
 		for i := start; i < end; i++ {
 			if m.blocks[i].held {
@@ -182,12 +225,15 @@ func (m *modelRun) step() {
 		for i := range m.blocks {
 			if !m.blocks[i].held && m.random.IntN(3) > 0 {
 				missing = append(missing, uint64(i))
-				m.blocks[i].held = true
-				m.volatile[i] = true
 			}
 		}
 		m.note("fetch %d", missing)
-		fetch(t, m.archive, m.feed, missing...)
+		for _, i := range missing {
+			if err := tryFetch(ctx, m.archive, m.feed, i); m.failed(err) {
+				return
+			}
+			m.blocks[i].held, m.volatile[int(i)] = true, true
+		}
 	case k < 64 && len(m.snaps) < 4:
 		m.note("snapshot of %d", len(m.blocks))
 		s, err := m.session.Snapshot()
@@ -217,6 +263,7 @@ func (m *modelRun) step() {
 
 // crash loses what was not synced: downloads, and nothing else.
 func (m *modelRun) crash(ds *brittleStore) {
+	m.settle()
 	m.note("crash")
 	ds.crash()
 	m.open() // and nobody closes the one that has crashed
@@ -246,7 +293,9 @@ func (m *modelRun) beginBranch() {
 	at := uint64(m.truncateTo(len(m.blocks), 10))
 	m.note("branch %s at %d of %d", name, at, len(m.blocks))
 	s, err := m.session.Branch(m.t.Context(), name, BranchOptions{Overwrite: true, Checkout: &at})
-	m.must(err)
+	if m.failed(err) {
+		return
+	}
 	if old := m.branches[name]; old != nil {
 		m.must(old.session.Close())
 	}
@@ -254,7 +303,7 @@ func (m *modelRun) beginBranch() {
 }
 
 func (m *modelRun) useBranch() {
-	t, ctx := m.t, m.t.Context()
+	ctx := m.t.Context()
 	names := make([]string, 0, 3)
 	for _, name := range branchNames {
 		if m.branches[name] != nil {
@@ -267,27 +316,32 @@ func (m *modelRun) useBranch() {
 	case k < 4:
 		blocks, model := m.fresh()
 		m.note("branch %s: append %d to %d", name, len(blocks), len(b.blocks))
-		appendBlocks(t, b.session, blocks...)
+		if _, err := b.session.Append(ctx, blocks...); m.failed(err) {
+			return
+		}
 		b.blocks = append(b.blocks, model...)
 	case k < 6:
 		length := m.truncateTo(len(b.blocks), 10)
 		m.note("branch %s: truncate %d to %d", name, len(b.blocks), length)
-		_, err := b.session.Truncate(ctx, uint64(length), TruncateOptions{})
-		m.must(err)
+		if _, err := b.session.Truncate(ctx, uint64(length), TruncateOptions{}); m.failed(err) {
+			return
+		}
 		b.blocks, b.atBranch = slices.Clone(b.blocks[:length]), min(b.atBranch, length)
 		b.fork++
 	case k < 9:
 		m.commitBranch(name, b)
 	default:
 		m.note("delete branch %s", name)
+		if m.failed(m.feed.DeleteBranch(ctx, name)) {
+			return
+		}
 		m.must(b.session.Close())
-		m.must(m.feed.DeleteBranch(ctx, name))
 		delete(m.branches, name)
 	}
 }
 
 func (m *modelRun) commitBranch(name string, b *modelLine) {
-	t, ctx := m.t, m.t.Context()
+	ctx := m.t.Context()
 	length := len(b.blocks)
 	if m.random.IntN(3) == 0 {
 		length = m.random.IntN(length + 1)
@@ -307,20 +361,28 @@ func (m *modelRun) commitBranch(name string, b *modelLine) {
 	}
 	_, err := m.session.Commit(ctx, b.session, CommitOptions{Length: uint64(length)})
 	switch {
+	case errors.Is(err, errBrittle):
+		m.failed(err)
 	case !prefix:
 		if !errors.Is(err, ErrDiverged) {
-			t.Fatalf("commit of a branch that has diverged: %v", err)
+			m.t.Fatalf("commit of a branch that has diverged: %v", err)
 		}
 	case !available:
 		if !errors.Is(err, ErrNotAvailable) {
-			t.Fatalf("commit of a branch with a missing block: %v", err)
+			m.t.Fatalf("commit of a branch with a missing block: %v", err)
 		}
 	default:
-		m.must(err)
+		m.failed(err)
 		grown := length > len(m.blocks)
 		for _, block := range b.blocks[min(len(m.blocks), length):length] {
-			appendBlocks(t, m.keeper, block.data)
+			appendBlocks(m.t, m.keeper, block.data)
 			m.blocks = append(m.blocks, block)
+		}
+		if ds, ok := m.ds.(*brittleStore); ok && ds.broken() {
+			m.doubt = true
+			if b.session.Info().SignedLength < uint64(length) {
+				return // the branch was not told
+			}
 		}
 		if length == len(b.blocks) && (grown || b.atBranch < length) {
 			b.atBranch, b.fork = length, m.fork
@@ -336,7 +398,9 @@ func (m *modelRun) setUserData(s *Session) {
 		value = fmt.Appendf([]byte{}, "%d", m.random.IntN(1000))
 	}
 	m.note("user data %s", key)
-	m.must(s.SetUserData(m.t.Context(), key, value))
+	if m.failed(s.SetUserData(m.t.Context(), key, value)) {
+		return
+	}
 	m.user[key] = value
 }
 
@@ -362,8 +426,10 @@ func (m *modelRun) atom() {
 		if m.random.IntN(3) == 0 {
 			length := m.truncateTo(len(blocks), 10)
 			m.note("  truncate %d to %d", len(blocks), length)
-			_, err := s.Truncate(ctx, uint64(length), TruncateOptions{})
-			m.must(err)
+			if _, err := s.Truncate(ctx, uint64(length), TruncateOptions{}); m.failed(err) {
+				a.Discard()
+				return
+			}
 			blocks = slices.Clone(blocks[:length])
 			forks++
 			done = append(done, op{truncate: length})
@@ -375,7 +441,9 @@ func (m *modelRun) atom() {
 			done = append(done, op{truncate: -1, blocks: data})
 		}
 	}
+	m.calm(true)
 	m.compareLine("atom", &modelLine{session: s, blocks: blocks, fork: forks})
+	m.calm(false)
 	if m.random.IntN(2) == 0 {
 		saved := m.user
 		m.user = user
@@ -386,7 +454,10 @@ func (m *modelRun) atom() {
 		a.Discard()
 		return
 	}
-	m.must(a.Flush(ctx))
+	if m.failed(a.Flush(ctx)) {
+		a.Discard()
+		return
+	}
 	least := len(m.blocks)
 	for _, o := range done {
 		if o.truncate >= 0 {
@@ -404,6 +475,9 @@ func (m *modelRun) atom() {
 }
 
 func (m *modelRun) reopen() {
+	m.calm(true)
+	defer m.calm(false)
+	m.settle()
 	m.note("reopen")
 	before := m.feed.Info()
 	m.must(m.feed.Close())
@@ -519,18 +593,34 @@ func (m *modelRun) end() {
 // assertNoGarbage fails if a block or node page is stored that the feed does not read.
 func assertNoGarbage(t *testing.T, f *Feed) {
 	t.Helper()
+	for _, k := range garbageOf(t, f) {
+		t.Errorf("%+v is garbage", k)
+	}
+}
+
+// junk is a record that nobody reads.
+type junk struct {
+	kind       string
+	generation uint32
+	id, end    uint64 // end is past the last block of a page
+}
+
+func garbageOf(t *testing.T, f *Feed) (all []junk) {
+	t.Helper()
 	err := f.storage.query(context.Background(), true, func(key string, _ []byte, _ int) error {
 		kind, g, id, ok := f.storage.parseRecordKey(key)
 		switch {
 		case !ok:
 		case kind == 'b' && (!f.bits.Has(id) || f.head.generations.of(id) != g):
-			t.Errorf("block %d of generation %d is garbage", id, g)
+			all = append(all, junk{"block", g, id, id + 1})
 		case kind == 'n' && f.head.generations.ofPage(pageID(id)) != g:
-			t.Errorf("page %x of generation %d is garbage", id, g)
+			_, end := pageID(id).blocks()
+			all = append(all, junk{"page", g, id, end})
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return all
 }

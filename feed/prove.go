@@ -118,15 +118,11 @@ func (f *Feed) blockValues(ctx context.Context, g generations, ps []merkle.Prove
 	return f.storage.blocks(ctx, g, indexes, MaxProveBytes)
 }
 
-// readBlock reads a block of l that its bits tell, under the generation in which it is stored.
-func (f *Feed) readBlock(ctx context.Context, l *line, g uint32, index uint64) ([]byte, error) {
+// readBlock reads a block that the bits tell, of the feed or of a line, under the generation in which it is stored.
+func (f *Feed) readBlock(ctx context.Context, g uint32, index uint64) ([]byte, error) {
 	b, err := f.storage.get(ctx, f.storage.blockKey(g, index))
 	if b == nil && err == nil {
-		if l == nil {
-			err = f.lost(ctx, index)
-		} else {
-			err = fmt.Errorf("%w: block %d is gone", ErrCorrupt, index)
-		}
+		err = f.lost(ctx, index)
 	}
 	if f.storage.ranges == nil {
 		b = bytes.Clone(b) // other datastores than ours may keep what they return

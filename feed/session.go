@@ -430,7 +430,7 @@ func (s *Session) getLocal(ctx context.Context, index uint64) ([]byte, error) {
 	}
 	if b == nil {
 		var err error
-		if b, err = f.readBlock(ctx, l, g, index); err != nil {
+		if b, err = f.readBlock(ctx, g, index); err != nil {
 			return nil, err
 		}
 	} else {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -85,18 +86,23 @@ type storage struct {
 	// owned by the turn
 	bitPages []uint64 // sorted numbers of the stored bit pages
 	unsynced bool     // something was committed and not synced yet
-	unsure   bool     // the last commit failed half way: what is stored may be newer than the state
-	undoMu   sync.Mutex
-	undo     []put   // what that commit replaced, besides head and bits of the feed; also under undoMu
-	garbage  garbage // as stored, but for generations that were taken since
-	leaked   bool    // a commit that failed has made garbage
+	garbage  garbage  // as stored, but for generations that were taken since
+	leaked   bool     // a commit that failed has made garbage
+
+	// owned by the turn: the last commit failed half way, and what is stored may be newer than the state
+	unsure    bool
+	undoMu    sync.Mutex
+	undo      []put  // what that commit replaced, besides head, bits and node pages; also under undoMu
+	undoPages []put  // which node pages
+	undoBits  uint64 // its contiguous length; MaxUint64: there was no commit
+	joint     *joint // other feeds were part of it; nil: none
 
 	dead      []keyRange // deleted since the last compaction
 	deadBytes uint64     // what that may have given back, about
 }
 
 func newStorage(ds datastore.Batching, opts *Options) *storage {
-	s := &storage{ds: ds, prefix: opts.Prefix, noSync: opts.NoSync, garbage: garbage{next: 1}}
+	s := &storage{ds: ds, prefix: opts.Prefix, noSync: opts.NoSync, garbage: garbage{next: 1}, undoBits: math.MaxUint64}
 	if a, ok := ds.(AtomicBatcher); ok {
 		s.atomic = a.AtomicBatch()
 	}
@@ -274,6 +280,15 @@ func (s *storage) loadPage(ctx context.Context, g uint32, id pageID) (*nodePage,
 	return p, nil
 }
 
+// exists reports whether a feed is stored. One whose Create was interrupted is not.
+func (s *storage) exists(ctx context.Context) (bool, error) {
+	b, err := s.get(ctx, s.authKey())
+	if b != nil && err == nil && !s.atomic {
+		b, err = s.get(ctx, s.headKey())
+	}
+	return b != nil, err
+}
+
 // load reads what a feed needs in memory. It returns nil records if nothing is stored.
 func (s *storage) load(ctx context.Context) (*authRecord, *headRecord, *bitfield.Bitfield, error) {
 	b, err := s.get(ctx, s.authKey())
@@ -287,15 +302,15 @@ func (s *storage) load(ctx context.Context) (*authRecord, *headRecord, *bitfield
 	if b, err = s.get(ctx, s.headKey()); err != nil {
 		return nil, nil, nil, err
 	}
-	head := emptyHead()
-	switch {
-	case b != nil:
-		if head, err = parseHeadRecord(b); err != nil {
-			return nil, nil, nil, err
+	if b == nil {
+		if s.atomic {
+			return nil, nil, nil, fmt.Errorf("%w: no head record", ErrCorrupt)
 		}
-	case s.atomic:
-		return nil, nil, nil, fmt.Errorf("%w: no head record", ErrCorrupt)
-	default: // Create was interrupted between its two steps
+		return nil, nil, nil, nil // Create was interrupted
+	}
+	head, err := parseHeadRecord(b)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	if s.garbage, err = s.loadGarbage(ctx, head); err != nil {
 		return nil, nil, nil, err

@@ -69,6 +69,8 @@ func (f *Feed) readersOf(number uint32) (blocks, pages []Range, others bool) {
 			blocks, pages = append(blocks, r), append(pages, r)
 		}
 	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	for l := range f.lines {
 		for n, r := range l.head.generations.parts() {
 			if n != number {
@@ -211,7 +213,6 @@ func (s *storage) deleteKeys(ctx context.Context, keys []datastore.Key) error {
 // sweepCleared deletes the blocks of r that are not stored any more, as far as no snapshot has kept
 // them, and, unless the feed is written here, the nodes that nothing held needs.
 func (f *Feed) sweepCleared(ctx context.Context, r Range, left *garbage) error {
-	r.End = min(r.End, f.head.length)
 	for at := r.Start; at < r.End; {
 		start := f.bits.FirstUnset(at)
 		end, ok := f.bits.FirstSet(start)
@@ -233,6 +234,8 @@ func (f *Feed) sweepCleared(ctx context.Context, r Range, left *garbage) error {
 
 // keptBySnapshots reports whether a snapshot still has a block of r that the feed has cleared.
 func (f *Feed) keptBySnapshots(r Range) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	for l := range f.lines {
 		if !l.frozen {
 			continue
@@ -300,7 +303,7 @@ func (f *Feed) dropNodes(ctx context.Context, r Range) error {
 		if end > f.head.length {
 			break // roots of today's length are in it
 		}
-		if f.bits.Count(start, end) > 0 {
+		if f.bits.Count(start, end) > 0 || f.keptBySnapshots(Range{Start: start, End: end}) {
 			continue
 		}
 		id := makePageID(0, n)

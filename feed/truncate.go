@@ -164,23 +164,18 @@ func (f *Feed) prepareRewrite(ctx context.Context, r *rewriting) (*change, error
 		c.garbage.suspect(f.head.generations[i].number)
 	}
 	c.puts = r.puts
-	f.leave(ch)
+	f.keepBranches(ch)
 	return ch, nil
 }
 
-// leave notes which lines do not go along with c, and stores that of the branches.
-func (f *Feed) leave(c *change) {
-	c.leave = make(map[*line]*bitfield.Bitfield)
-	for l := range f.lines {
+// keepBranches stores of the branches that do not go along with c what they have of their own then.
+func (f *Feed) keepBranches(c *change) {
+	for _, l := range f.branches {
 		if l.shared <= c.lost.Start {
 			continue
 		}
-		bits := f.leaving(l, c.lost.Start)
-		c.leave[l] = bits
-		if l.name != "" && !l.gone {
-			after := branchRecord{name: l.name, shared: c.lost.Start, head: l.head, bits: bits}
-			c.puts = append(c.puts, put{key: f.storage.branchKey(l.name), value: after.append(nil), old: l.record().append(nil), early: true})
-		}
+		after := branchRecord{name: l.name, shared: c.lost.Start, head: l.head, bits: f.leaving(l, c.lost.Start)}
+		c.puts = append(c.puts, put{key: f.storage.branchKey(l.name), value: after.append(nil), old: l.record().append(nil), early: true})
 	}
 }
 
