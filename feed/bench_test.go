@@ -2,6 +2,7 @@ package feed
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -198,4 +199,48 @@ func BenchmarkProve(b *testing.B) {
 			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "blocks/s")
 		})
 	}
+}
+
+// scaled runs a benchmark on feeds of growing lengths; P2PCORE_LARGE=1 adds one of 10,000,000 blocks.
+func scaled(b *testing.B, bench func(b *testing.B, ds datastore.Batching, length uint64)) {
+	for _, length := range scaleLengths() {
+		dir := b.TempDir()
+		grown(b, dir, length)
+		b.Run(fmt.Sprintf("%dblocks", length), func(b *testing.B) {
+			bench(b, ableStore{pebbleStore(b, dir, vfs.Default)}, length)
+		})
+	}
+}
+
+// BenchmarkOpen opens a feed and closes it.
+func BenchmarkOpen(b *testing.B) {
+	scaled(b, func(b *testing.B, ds datastore.Batching, _ uint64) {
+		b.ReportAllocs()
+		for b.Loop() {
+			f, err := Open(b.Context(), ds, Options{Prefix: testPrefix})
+			if err != nil {
+				b.Fatal(err)
+			}
+			f.Close()
+		}
+	})
+}
+
+// BenchmarkRandomRead reads small blocks in no order.
+func BenchmarkRandomRead(b *testing.B) {
+	scaled(b, func(b *testing.B, ds datastore.Batching, length uint64) {
+		f, err := Open(b.Context(), ds, Options{Prefix: testPrefix})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer f.Close()
+		s := session(b, f)
+		random := rand.New(rand.NewPCG(length, 1))
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := s.GetLocal(b.Context(), random.Uint64N(length)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -254,3 +254,35 @@ func (c *crowd) branch(ctx context.Context, random *rand.Rand) error {
 	}
 	return nil
 }
+
+// TestSnapshotSeeksInWhatWasCleared clears under a snapshot of a reader, which drops nodes that its feed needs no more.
+func TestSnapshotSeeksInWhatWasCleared(t *testing.T) {
+	onStores(t, func(t *testing.T, ds datastore.Batching) {
+		w, ws := writer(t, memoryStore(), 130)
+		r := reader(t, ds, w)
+		upgrade(t, w, r)
+		for i := range uint64(130) {
+			fetch(t, w, r, i)
+		}
+		s := session(t, r)
+		snapshot, err := s.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Clear(t.Context(), Range{Start: 0, End: 64}); err != nil {
+			t.Fatal(err)
+		}
+		index, offset, err := snapshot.Seek(t.Context(), 100)
+		if want, wantOffset, _ := ws.Seek(t.Context(), 100); err != nil || index != want || offset != wantOffset {
+			t.Errorf("seek in the snapshot: %d, %d, %v; want %d, %d", index, offset, err, want, wantOffset)
+		}
+		if err := snapshot.Close(); err != nil {
+			t.Fatal(err)
+		}
+		// Then the nodes go as well.
+		if p, err := r.storage.loadPage(t.Context(), 0, 0); err != nil || p.recordSize() > presentSize+nodeRecord {
+			t.Errorf("page 0 has %d bytes, %v", p.recordSize(), err)
+		}
+		assertNoGarbage(t, r)
+	})
+}

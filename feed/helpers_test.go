@@ -93,14 +93,18 @@ func (quiet) Fatalf(format string, args ...any) {
 
 func pebbleStore(t testing.TB, dir string, fs vfs.FS) *pebbleds.Datastore {
 	t.Helper()
-	ds, err := pebbleds.NewDatastore(dir, pebbleds.WithPebbleOpts(&pebble.Options{
-		FS: fs, Logger: quiet{}, MemTableSize: 64 << 20, FormatMajorVersion: pebble.FormatColumnarBlocks,
-	}))
+	ds, err := openPebble(dir, fs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ds.Close() })
 	return ds
+}
+
+func openPebble(dir string, fs vfs.FS) (*pebbleds.Datastore, error) {
+	return pebbleds.NewDatastore(dir, pebbleds.WithPebbleOpts(&pebble.Options{
+		FS: fs, Logger: quiet{}, MemTableSize: 64 << 20, FormatMajorVersion: pebble.FormatColumnarBlocks,
+	}))
 }
 
 // onStores runs a test with each of the stores.

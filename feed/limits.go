@@ -74,6 +74,10 @@ const (
 	// maxDeletes bounds the records that one batch deletes or rewrites while garbage is swept.
 	maxDeletes = 1024
 
+	// minDeleteRange is the number of neighbouring records from which on they are deleted as a range: a range
+	// that is deleted stays in memory until it is compacted, and costs readers of its neighbours.
+	minDeleteRange = 64
+
 	// maxDeadRanges bounds the list of deleted key ranges that wait for a compaction; more are joined.
 	maxDeadRanges = 64
 

@@ -99,6 +99,7 @@ type storage struct {
 
 	dead      []keyRange // deleted since the last compaction
 	deadBytes uint64     // what that may have given back, about
+	keptBytes uint64     // of what was counted before: garbage that somebody may still have
 }
 
 func newStorage(ds datastore.Batching, opts *Options) *storage {

@@ -57,6 +57,9 @@ func (f *Feed) sweep(ctx context.Context) error {
 	if err := s.ds.Put(ctx, s.garbageKey(), left.append(nil)); err != nil {
 		return err
 	}
+	if len(left.suspects) < len(s.garbage.suspects) || len(left.cleared) < len(s.garbage.cleared) {
+		s.deadBytes, s.keptBytes = s.deadBytes+s.keptBytes, 0
+	}
 	s.garbage = *left
 	return s.sync(ctx, false)
 }
@@ -174,6 +177,9 @@ func (s *storage) takeDead() []keyRange {
 		return nil
 	}
 	dead := s.dead
+	if len(s.garbage.suspects)+len(s.garbage.cleared) > 0 {
+		s.keptBytes += s.deadBytes // some of it, which snapshots and branches still have
+	}
 	s.dead, s.deadBytes = nil, 0
 	return dead
 }
@@ -213,6 +219,7 @@ func (s *storage) deleteKeys(ctx context.Context, keys []datastore.Key) error {
 // sweepCleared deletes the blocks of r that are not stored any more, as far as no snapshot has kept
 // them, and, unless the feed is written here, the nodes that nothing held needs.
 func (f *Feed) sweepCleared(ctx context.Context, r Range, left *garbage) error {
+	d := deleting{storage: f.storage}
 	for at := r.Start; at < r.End; {
 		start := f.bits.FirstUnset(at)
 		end, ok := f.bits.FirstSet(start)
@@ -224,10 +231,13 @@ func (f *Feed) sweepCleared(ctx context.Context, r Range, left *garbage) error {
 		}
 		if f.keptBySnapshots(Range{Start: start, End: end}) {
 			left.clear(Range{Start: start, End: end})
-		} else if err := f.deleteBlocks(ctx, Range{Start: start, End: end}); err != nil {
+		} else if err := f.deleteBlocks(ctx, &d, Range{Start: start, End: end}); err != nil {
 			return err
 		}
 		at = end
+	}
+	if err := d.flush(ctx); err != nil {
+		return err
 	}
 	return f.dropNodes(ctx, r)
 }
@@ -247,28 +257,43 @@ func (f *Feed) keptBySnapshots(r Range) bool {
 	return false
 }
 
-// deleteBlocks deletes blocks of the feed itself that are not stored any more.
-func (f *Feed) deleteBlocks(ctx context.Context, r Range) error {
+// deleting collects the keys of single records to be deleted.
+type deleting struct {
+	*storage
+	keys []datastore.Key
+}
+
+func (d *deleting) flush(ctx context.Context) error {
+	keys := d.keys
+	d.keys = keys[:0]
+	if len(keys) == 0 {
+		return nil
+	}
+	d.died(keys[0].String(), keys[len(keys)-1].String()+"0") // they are in order
+	return d.deleteKeys(ctx, keys)
+}
+
+// deleteBlocks deletes blocks of the feed itself that are not stored any more: long runs as ranges, which cost a
+// datastore as much as many single deletions, others one by one.
+func (f *Feed) deleteBlocks(ctx context.Context, d *deleting, r Range) error {
 	s := f.storage
+	_, ranges := s.ds.(RangeDeleter)
 	for number, part := range f.head.generations.parts() {
 		start, end := max(part.Start, r.Start), min(part.End, r.End)
 		if start >= end {
 			continue
 		}
-		if _, ok := s.ds.(RangeDeleter); ok {
+		if ranges && end-start >= minDeleteRange {
 			if err := s.deleteRange(ctx, s.blockKey(number, start), s.blockKey(number, end)); err != nil {
 				return err
 			}
 			continue
 		}
-		keys := make([]datastore.Key, 0, min(end-start, maxDeletes))
 		for i := start; i < end; i++ {
-			keys = append(keys, s.blockKey(number, i))
-			if len(keys) == maxDeletes || i+1 == end {
-				if err := s.deleteKeys(ctx, keys); err != nil {
+			if d.keys = append(d.keys, s.blockKey(number, i)); len(d.keys) == maxDeletes {
+				if err := d.flush(ctx); err != nil {
 					return err
 				}
-				keys = keys[:0]
 			}
 		}
 	}
