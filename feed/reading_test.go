@@ -174,6 +174,24 @@ func TestReaderFetchesOnlyWhatItNeeds(t *testing.T) {
 		if want := append(bytes.Repeat([]byte{2}, 50), bytes.Repeat([]byte{3}, 50)...); err != nil || !bytes.Equal(b, want) {
 			t.Errorf("bytes 250 to 350: %v, %v", b, err)
 		}
+		// Nor does a copy of a part, which asks ahead from the beginning, ask for what is past the part.
+		synctest.Wait()
+		before := f.Info().LocalBlocks
+		for at, want := range map[uint64]uint64{800*size + 45: 1, 850*size - 5: 2} {
+			part, err := session(t, f).NewReader(t.Context(), ReaderOptions{Offset: at, Length: 10})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer part.Close()
+			if n, err := io.Copy(io.Discard, part); n != 10 || err != nil {
+				t.Fatalf("copied %d bytes, %v", n, err)
+			}
+			synctest.Wait()
+			if n := f.Info().LocalBlocks - before; n != want {
+				t.Errorf("10 bytes at %d took %d blocks, want %d", at, n, want)
+			}
+			before += want
+		}
 	})
 }
 
@@ -204,7 +222,7 @@ func TestReaderFollowsTheFeed(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.ReadAll(r); !errors.Is(err, context.Canceled) {
+		if _, err := io.ReadAll(r); !errors.Is(err, ErrClosed) {
 			t.Errorf("after Close: %v", err)
 		}
 	})
