@@ -281,7 +281,7 @@ func TestWriterCutsIntoChunks(t *testing.T) {
 			if err := copying(w); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			if err := errors.Join(w.Close(), w.Flush()); !errors.Is(err, ErrClosed) {
+			if err := errors.Join(w.Close(), w.Close()); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			if got, want := s.Info().Length, uint64((len(data)+chunk-1)/chunk); got != want {
@@ -297,6 +297,42 @@ func TestWriterCutsIntoChunks(t *testing.T) {
 			if !bytes.Equal(all, data) {
 				t.Errorf("%s: the bytes are others", name)
 			}
+		}
+	}
+}
+
+func TestWriterFlushesABlockThatIsNotFull(t *testing.T) {
+	_, s := writer(t, memoryStore(), 0)
+	w, err := s.NewWriter(t.Context(), WriterOptions{ChunkSize: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"abcdef", "", "gh"} {
+		if _, err := io.WriteString(w, text); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for b, err := range s.Blocks(t.Context(), Range{End: 9}, ReadOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(b))
+	}
+	if want := []string{"abcd", "ef", "gh"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	_, err1 := w.Write([]byte("x"))
+	_, err2 := w.ReadFrom(bytes.NewReader([]byte("x")))
+	for _, err := range []error{err1, err2, w.Flush()} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("after Close: %v", err)
 		}
 	}
 }
@@ -318,7 +354,10 @@ func TestWriterOfRecordsAndItsErrors(t *testing.T) {
 	if f.Info().Length != 0 {
 		t.Error("appended before a flush")
 	}
-	if err := w.Flush(); err != nil || f.Info().Length < 3 {
+	if _, err := w.Write(make([]byte, MaxBlockBytes+1)); !errors.Is(err, ErrBlockTooLarge) {
+		t.Errorf("a record too large: %v", err)
+	}
+	if err := w.Flush(); err != nil || f.Info().Length != 4 {
 		t.Errorf("flush: %v, %d blocks", err, f.Info().Length)
 	}
 	if _, err := s.NewWriter(t.Context(), WriterOptions{ChunkSize: MaxBlockBytes + 1}); !errors.Is(err, ErrBlockTooLarge) {
