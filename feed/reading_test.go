@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
+	"time"
 )
 
 // contents appends random blocks, some of them empty, and returns their bytes.
@@ -529,6 +530,17 @@ func TestTypedValues(t *testing.T) {
 	}
 	if n != 3 || bad != 1 {
 		t.Errorf("%d values, %d of them not decoded", n, bad)
+	}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	times := NewTyped(s, Binary[time.Time, *time.Time]{})
+	if _, err := times.Append(ctx, at); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := times.Get(ctx, 3); err != nil || !v.Equal(at) {
+		t.Errorf("as a time: %v, %v", v, err)
+	}
+	if _, err := times.Get(ctx, 2); !errors.Is(err, ErrDecode) {
+		t.Errorf("what is no time: %v", err)
 	}
 	text := NewTyped(s, Text{})
 	if v, err := text.Get(ctx, 2); err != nil || v != "no JSON" {
