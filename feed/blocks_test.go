@@ -38,14 +38,14 @@ func TestEntriesFollowOneRangeOnly(t *testing.T) {
 	})
 }
 
-// failing is a Source that brings nothing.
-type failing struct {
+// givingUp is a Source that brings nothing.
+type givingUp struct {
 	deaf
 	err error
 	now chan struct{} // then
 }
 
-func (f *failing) Fetch(ctx context.Context, _ Want) error {
+func (f *givingUp) Fetch(ctx context.Context, _ Want) error {
 	select {
 	case <-f.now:
 		return f.err
@@ -61,12 +61,12 @@ func TestEntriesFollowingEndWithTheSource(t *testing.T) {
 		upgrade(t, w, f)
 		fetch(t, w, f, 0)
 		for _, end := range []struct {
-			source *failing
+			source *givingUp
 			after  Source
 			want   error
 		}{
-			{source: &failing{err: ErrNoSpace}, want: ErrNoSpace},
-			{source: &failing{err: ErrClosed}, want: ErrNotAvailable}, // nobody brings it any more
+			{source: &givingUp{err: ErrNoSpace}, want: ErrNoSpace},
+			{source: &givingUp{err: ErrClosed}, want: ErrNotAvailable}, // nobody brings it any more
 		} {
 			end.source.now = make(chan struct{})
 			f.SetSource(end.source)
