@@ -2,6 +2,7 @@ package feed
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
@@ -109,6 +110,43 @@ func BenchmarkGet(b *testing.B) {
 		if _, err := s.Get(b.Context(), i*7919%length); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkRead reads blocks of 1 KiB in order, as blocks and as bytes.
+func BenchmarkRead(b *testing.B) {
+	const length = 100_000
+	f, s := benchFeed(b, length)
+	defer f.Close()
+	b.Run("Get", func(b *testing.B) {
+		b.SetBytes(1024)
+		b.ReportAllocs()
+		for i := uint64(0); b.Loop(); i++ {
+			if _, err := s.Get(b.Context(), i%length); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	for _, size := range []int{100, 1024, 64 << 10} {
+		b.Run(fmt.Sprintf("Reader/%dbytes", size), func(b *testing.B) {
+			r, err := s.NewReader(b.Context(), ReaderOptions{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer r.Close()
+			p := make([]byte, size)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				_, err := io.ReadFull(r, p)
+				if err == io.EOF || err == io.ErrUnexpectedEOF {
+					_, err = r.Seek(0, io.SeekStart)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

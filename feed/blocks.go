@@ -11,7 +11,8 @@ import (
 type ReadOptions struct {
 	// Local reads only what is stored: a missing block ends the iteration with ErrNotAvailable.
 	Local bool
-	// Follow goes on past the end as the feed grows, until the range or ctx ends.
+	// Follow goes on past the end as the feed grows, until the range or ctx ends. It has no meaning on a
+	// snapshot or branch, or in an atom.
 	Follow bool
 	// Reverse goes from the end of the range to its start. It has no meaning with Follow.
 	Reverse bool
@@ -54,7 +55,7 @@ func (s *Session) Entries(ctx context.Context, r Range, o ReadOptions) iter.Seq2
 			return
 		}
 		defer done()
-		if o.Follow {
+		if o.Follow && s.line == nil {
 			err = s.readFollowing(ctx, r, o.Local, yield)
 		} else {
 			err = s.readSnapshot(ctx, r, o, yield)
@@ -144,14 +145,9 @@ func (s *Session) readFollowing(ctx context.Context, r Range, local bool, yield 
 	defer sub.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	failed := make(chan error, 1)
+	gaveUp := make(chan error, 1)
 	if !local {
-		s.feed.ops.Go(func(context.Context) {
-			if err := s.follow(ctx, r.Start); err != nil {
-				failed <- err
-				cancel()
-			}
-		})
+		s.feed.ops.Go(func(context.Context) { gaveUp <- s.follow(ctx, r) })
 	}
 	for i := r.Start; i < r.End; {
 		b, err := s.getLocal(ctx, i)
@@ -162,35 +158,55 @@ func (s *Session) readFollowing(ctx context.Context, r Range, local bool, yield 
 			}
 			i++
 			continue
-		case !missing(err), local && errors.Is(err, ErrNotAvailable), s.source() == nil && errors.Is(err, ErrNotAvailable):
+		case !missing(err), errors.Is(err, ErrNotAvailable) && (local || s.source() == nil):
 			return err
 		}
 		// The subscription is older than the look at the feed: no change is missed.
-		if _, err := sub.Next(ctx); err != nil {
-			select {
-			case err = <-failed: // nobody brings the blocks any more
-			default:
+		select {
+		case <-sub.ready:
+			sub.Take()
+		case <-sub.done:
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-gaveUp: // nobody brings the blocks any more
+			if err != nil {
+				return err
 			}
-			return err
 		}
 	}
 	return nil
 }
 
-// follow has the Source bring all blocks from start on, as the feed grows. It returns why the Source
-// has given up, such as ErrNoSpace; or nil when ctx has ended or there is no Source any more.
-func (s *Session) follow(ctx context.Context, start uint64) error {
-	want := Want{Range: Range{Start: start, End: math.MaxUint64}, Linear: true, Follow: true}
+// follow has the Source bring the blocks of r, as the feed grows. It returns why the Source has given up, such as
+// ErrNoSpace; or nil when ctx has ended or there is no Source any more.
+func (s *Session) follow(ctx context.Context, r Range) error {
+	sub := s.feed.Subscribe()
+	defer sub.Close()
+	want := Want{Range: r, Linear: true}
+	if r.End > maxLength {
+		want.Range.End, want.Follow = math.MaxUint64, true
+	}
 	for source := s.source(); source != nil; {
 		err := source.Fetch(ctx, want)
-		if err == nil || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return nil
 		}
 		now := s.source()
-		if now == source {
+		switch {
+		case err != nil && now == source:
 			return err
+		case err == nil:
+			// All of r has come. What a truncation takes away has to come again.
+			c, err := sub.Next(ctx)
+			for ; err == nil && !c.Forked; c, err = sub.Next(ctx) {
+			}
+			if err != nil {
+				return nil
+			}
+			want.Range.Start = max(r.Start, min(c.Ancestors, r.End))
 		}
-		source = now // it was replaced, and ended for that
+		source = s.source() // it may have been replaced, and ended for that
 	}
 	return nil
 }

@@ -17,8 +17,9 @@ type ReaderOptions struct {
 	// Prefetch is how many blocks ahead are asked for at most while somebody reads on; 0: 32, less than 0:
 	// none. Nothing is asked for ahead before several blocks have been read in order.
 	Prefetch int
-	// Follow reads the feed itself and not a snapshot of it, so that it has no end: Read waits for growth.
-	// If the feed is truncated below what was read, Read goes on with what is there then.
+	// Follow reads the feed itself and not a snapshot of it, so that it has no end: Read waits for growth,
+	// also where there is no Source. After a truncation Read goes on at the same byte of what is there then. It
+	// has no meaning on a snapshot or branch, or in an atom.
 	Follow bool
 }
 
@@ -28,11 +29,11 @@ type ReaderOptions struct {
 // It is of a snapshot of the feed, so what it reads does not change (but see ReaderOptions.Follow).
 // ReadAt and Size are safe for concurrent use; the other methods share a position and take turns.
 //
-// The errors of reading are those of Session.Get and Session.Seek.
+// The errors of reading are those of Session.Get and Session.Seek; ErrClosed after Close.
 type Reader struct {
 	// set once
 	ctx      context.Context // of NewReader: io's interfaces have none
-	cancel   context.CancelFunc
+	cancel   context.CancelCauseFunc
 	s        *Session
 	own      bool // s is a snapshot of ours
 	start    uint64
@@ -45,6 +46,7 @@ type Reader struct {
 	block cursor
 	run   uint64 // blocks read in order
 	ahead uint64 // blocks before it have been asked for
+	last  uint64 // the block after the last one; 0: not known yet
 }
 
 var (
@@ -56,6 +58,7 @@ var (
 // cursor is a block and where its bytes begin in the feed. It is at no block if data is nil.
 type cursor struct {
 	index, offset uint64
+	fork          uint64 // in which it was found; only if the feed is followed
 	data          []byte
 }
 
@@ -64,7 +67,8 @@ func (c *cursor) has(offset uint64) bool {
 }
 
 // NewReader returns a Reader of the feed's bytes as it is now. If the feed is empty it asks for a head
-// first. Everything that the Reader reads is bounded by ctx, until Close.
+// first. Everything that the Reader reads is bounded by ctx, until Close. A Reader that does not follow may
+// outlive the session, and keeps what it reads from being deleted, as a snapshot does.
 //
 // The error is ErrOutOfRange if the options lie past the end, ErrClosed, or one of Update.
 func (s *Session) NewReader(ctx context.Context, o ReaderOptions) (*Reader, error) {
@@ -73,6 +77,7 @@ func (s *Session) NewReader(ctx context.Context, o ReaderOptions) (*Reader, erro
 			return nil, err
 		}
 	}
+	o.Follow = o.Follow && s.line == nil
 	r := &Reader{s: s, start: o.Offset, follow: o.Follow, prefetch: defaultPrefetch}
 	if o.Prefetch != 0 {
 		r.prefetch = uint64(min(max(o.Prefetch, 0), readAhead))
@@ -93,9 +98,9 @@ func (s *Session) NewReader(ctx context.Context, o ReaderOptions) (*Reader, erro
 	case o.Length == 0 && o.Offset <= end:
 		r.size = end - o.Offset
 	default:
-		return nil, errors.Join(fmt.Errorf("%w: bytes %d to %d of %d", ErrOutOfRange, o.Offset, o.Offset+o.Length, end), r.Close())
+		return nil, errors.Join(fmt.Errorf("%w: %d bytes from %d on, of %d", ErrOutOfRange, o.Length, o.Offset, end), r.Close())
 	}
-	r.ctx, r.cancel = context.WithCancel(ctx)
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	return r, nil
 }
 
@@ -108,7 +113,7 @@ func (r *Reader) Size() int64 { return int64(min(r.size, math.MaxInt64)) }
 // Close ends the Reader: calls that wait return, and the snapshot is closed. The session stays open.
 func (r *Reader) Close() error {
 	if r.cancel != nil {
-		r.cancel()
+		r.cancel(ErrClosed)
 	}
 	if r.own {
 		return r.s.Close()
@@ -159,12 +164,19 @@ func (r *Reader) WriteTo(w io.Writer) (total int64, err error) {
 
 // next returns the bytes from the position on that are in its block, at least one.
 func (r *Reader) next(ahead uint64) ([]byte, error) {
+	if err := r.ended(); err != nil {
+		return nil, err
+	}
 	if r.at >= r.size {
 		return nil, io.EOF
 	}
 	offset := r.start + r.at
-	if !r.block.has(offset) {
+	for !r.block.has(offset) || r.block.fork != r.fork() {
 		if err := r.move(offset, ahead); err != nil {
+			r.block.data = nil
+			if errors.Is(err, errForked) {
+				continue
+			}
 			return nil, err
 		}
 	}
@@ -172,58 +184,93 @@ func (r *Reader) next(ahead uint64) ([]byte, error) {
 	return b[:min(uint64(len(b)), r.size-r.at)], nil
 }
 
-// move brings the cursor to the block of an offset.
+// ended returns why nothing can be read any more, also of what is stored.
+func (r *Reader) ended() error { return because(r.ctx, r.ctx.Err()) }
+
+// move brings the cursor to the block of an offset. The error is errForked if that is not the block any more.
 func (r *Reader) move(offset, ahead uint64) error {
-	if c := &r.block; c.data != nil && offset == c.offset+uint64(len(c.data)) {
+	c, fork := &r.block, r.fork()
+	if c.data != nil && offset == c.offset+uint64(len(c.data)) && c.fork == fork {
 		r.run++
 		c.index, c.offset = c.index+1, offset
 	} else {
-		index, inside, err := seek(r.ctx, r.s, offset)
+		index, inside, err := r.find(offset)
 		if err != nil {
 			return err
 		}
 		r.run, r.ahead = 0, 0
-		*c = cursor{index: index, offset: offset - inside}
+		*c = cursor{index: index, offset: offset - inside, fork: fork}
 	}
-	for ; ; r.block.index++ {
-		r.askAhead(ahead)
-		b, err := r.s.Get(r.ctx, r.block.index)
-		if err != nil {
-			r.block.data = nil
+	for ; ; c.index++ {
+		if err := r.askAhead(ahead); err != nil {
 			return err
 		}
+		b, err := r.get(c.index, fork)
+		if err != nil {
+			return err
+		}
+		if inside := offset - c.offset; inside > 0 && inside >= uint64(len(b)) {
+			return r.short(c.index, len(b), inside)
+		}
 		if len(b) > 0 {
-			r.block.data = b
+			c.data = b
 			return nil
 		}
 	}
 }
 
+// short is the error of a block that has fewer bytes than the tree says: of one that its writer has
+// not encrypted as this session decrypts, or of a damaged one.
+func (r *Reader) short(index uint64, n int, inside uint64) error {
+	err := ErrCorrupt
+	if r.s.encryption != nil {
+		err = ErrDecrypt
+	}
+	return fmt.Errorf("%w: block %d has %d bytes, and no byte %d", err, index, n, inside)
+}
+
 // prefetchNow grows with what has been read in order, so that little is fetched in vain.
 func (r *Reader) prefetchNow() uint64 { return min(r.prefetch, r.run/2) }
 
-func (r *Reader) askAhead(n uint64) {
+// askAhead asks for up to n blocks after the one of the cursor, none of them past the end.
+func (r *Reader) askAhead(n uint64) error {
 	c := r.block.index
-	if n == 0 || r.ahead > c+n/2 {
-		return
+	if n == 0 || r.ahead > c+n/2 || r.s.source() == nil {
+		return nil
 	}
 	want := Range{Start: max(r.ahead, c), End: c + 1 + n}
-	if !r.follow {
-		want.End = min(want.End, r.s.Info().Length)
+	if r.s.HasRange(want) {
+		return nil
 	}
-	if want.Start < want.End {
+	end, err := r.end()
+	if err != nil {
+		return err
+	}
+	if want.End = min(want.End, end); want.Start < want.End {
 		r.s.fetchAhead(r.ctx, Want{Range: want, Linear: true})
 		r.ahead = want.End
 	}
+	return nil
 }
 
-// seek is Session.Seek for a byte that is inside the feed.
-func seek(ctx context.Context, s *Session, offset uint64) (index, inside uint64, err error) {
-	index, inside, err = s.Seek(ctx, offset)
-	if offset == 0 {
-		return 0, 0, nil // Seek need not look
+// end returns the block after the last one that there is to read. If that is not the end of the feed, the way
+// to it is looked up once, which may take nodes from the Source.
+func (r *Reader) end() (uint64, error) {
+	info := r.s.Info()
+	switch {
+	case r.follow:
+		return math.MaxUint64, nil
+	case r.last > 0:
+		return r.last, nil
+	case r.start+r.size == info.ByteLength:
+		return info.Length, nil
 	}
-	return index, inside, err
+	index, _, err := r.find(r.start + r.size - 1)
+	if err != nil {
+		return 0, err
+	}
+	r.last = index + 1
+	return r.last, nil
 }
 
 // Seek implements io.Seeker. Nothing is fetched before the next Read.
@@ -255,6 +302,9 @@ func (r *Reader) ReadAt(p []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, fmt.Errorf("%w: offset %d", ErrOutOfRange, off)
 	}
+	if err := r.ended(); err != nil {
+		return 0, err
+	}
 	at := uint64(off)
 	if at >= r.size {
 		return 0, io.EOF
@@ -263,42 +313,60 @@ func (r *Reader) ReadAt(p []byte, off int64) (n int, err error) {
 	if short {
 		p = p[:r.size-at]
 	}
+	for fork := r.fork(); ; {
+		n, err = r.readAt(p, r.start+at, fork)
+		now := r.fork()
+		if now == fork {
+			break
+		}
+		fork = now // what was read may be of both
+	}
+	if err == nil && short {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (r *Reader) readAt(p []byte, offset, fork uint64) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	index, inside, err := seek(r.ctx, r.s, r.start+at)
+	index, inside, err := r.find(offset)
 	if err != nil {
 		return 0, err
 	}
-	for first := true; n < len(p); index++ {
-		b, err := r.s.Get(r.ctx, index)
-		if err != nil {
-			return n, err
-		}
-		n += copy(p[n:], b[min(inside, uint64(len(b))):])
-		inside = 0
-		if first && n < len(p) {
-			first = false
-			if err := r.askFor(index+1, r.start+at+uint64(len(p))-1); err != nil {
+	for first, asked := index, index+1; ; index++ {
+		if index == asked && index > first {
+			if asked, err = r.askFor(index, offset+uint64(len(p))-1); err != nil {
 				return n, err
 			}
 		}
+		b, err := r.get(index, fork)
+		if err != nil {
+			return n, err
+		}
+		if inside > 0 && inside >= uint64(len(b)) {
+			return n, r.short(index, len(b), inside)
+		}
+		n += copy(p[n:], b[inside:])
+		inside = 0
+		if n == len(p) {
+			return n, nil
+		}
 	}
-	if short {
-		return n, io.EOF
-	}
-	return n, nil
 }
 
-// askFor asks for the blocks from index on to the one of a byte, if they are not stored.
-func (r *Reader) askFor(index, offset uint64) error {
+// askFor asks for the blocks from index on to the one of a byte, but for no more than a window of them; it returns where
+// to ask again.
+func (r *Reader) askFor(index, offset uint64) (next uint64, err error) {
 	if r.s.source() == nil || r.s.Has(index) {
-		return nil
+		return index + 1, nil
 	}
-	last, _, err := seek(r.ctx, r.s, offset)
+	last, _, err := r.find(offset)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	r.s.fetchAhead(r.ctx, Want{Range: Range{Start: index, End: min(last+1, index+readAhead)}, Linear: true})
-	return nil
+	next = min(last+1, index+readAhead)
+	r.s.fetchAhead(r.ctx, Want{Range: Range{Start: index, End: next}, Linear: true})
+	return max(next, index+1), nil
 }

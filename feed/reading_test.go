@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
+	"time"
 )
 
 // contents appends random blocks, some of them empty, and returns their bytes.
@@ -174,6 +175,24 @@ func TestReaderFetchesOnlyWhatItNeeds(t *testing.T) {
 		if want := append(bytes.Repeat([]byte{2}, 50), bytes.Repeat([]byte{3}, 50)...); err != nil || !bytes.Equal(b, want) {
 			t.Errorf("bytes 250 to 350: %v, %v", b, err)
 		}
+		// Nor does a copy of a part, which asks ahead from the beginning, ask for what is past the part.
+		synctest.Wait()
+		before := f.Info().LocalBlocks
+		for at, want := range map[uint64]uint64{800*size + 45: 1, 850*size - 5: 2} {
+			part, err := session(t, f).NewReader(t.Context(), ReaderOptions{Offset: at, Length: 10})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer part.Close()
+			if n, err := io.Copy(io.Discard, part); n != 10 || err != nil {
+				t.Fatalf("copied %d bytes, %v", n, err)
+			}
+			synctest.Wait()
+			if n := f.Info().LocalBlocks - before; n != want {
+				t.Errorf("10 bytes at %d took %d blocks, want %d", at, n, want)
+			}
+			before += want
+		}
 	})
 }
 
@@ -204,7 +223,7 @@ func TestReaderFollowsTheFeed(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.ReadAll(r); !errors.Is(err, context.Canceled) {
+		if _, err := io.ReadAll(r); !errors.Is(err, ErrClosed) {
 			t.Errorf("after Close: %v", err)
 		}
 	})
@@ -263,7 +282,7 @@ func TestWriterCutsIntoChunks(t *testing.T) {
 			if err := copying(w); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			if err := errors.Join(w.Close(), w.Flush()); !errors.Is(err, ErrClosed) {
+			if err := errors.Join(w.Close(), w.Close()); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			if got, want := s.Info().Length, uint64((len(data)+chunk-1)/chunk); got != want {
@@ -279,6 +298,42 @@ func TestWriterCutsIntoChunks(t *testing.T) {
 			if !bytes.Equal(all, data) {
 				t.Errorf("%s: the bytes are others", name)
 			}
+		}
+	}
+}
+
+func TestWriterFlushesABlockThatIsNotFull(t *testing.T) {
+	_, s := writer(t, memoryStore(), 0)
+	w, err := s.NewWriter(t.Context(), WriterOptions{ChunkSize: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"abcdef", "", "gh"} {
+		if _, err := io.WriteString(w, text); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for b, err := range s.Blocks(t.Context(), Range{End: 9}, ReadOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(b))
+	}
+	if want := []string{"abcd", "ef", "gh"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	_, err1 := w.Write([]byte("x"))
+	_, err2 := w.ReadFrom(bytes.NewReader([]byte("x")))
+	for _, err := range []error{err1, err2, w.Flush()} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("after Close: %v", err)
 		}
 	}
 }
@@ -300,7 +355,10 @@ func TestWriterOfRecordsAndItsErrors(t *testing.T) {
 	if f.Info().Length != 0 {
 		t.Error("appended before a flush")
 	}
-	if err := w.Flush(); err != nil || f.Info().Length < 3 {
+	if _, err := w.Write(make([]byte, MaxBlockBytes+1)); !errors.Is(err, ErrBlockTooLarge) {
+		t.Errorf("a record too large: %v", err)
+	}
+	if err := w.Flush(); err != nil || f.Info().Length != 4 {
 		t.Errorf("flush: %v, %d blocks", err, f.Info().Length)
 	}
 	if _, err := s.NewWriter(t.Context(), WriterOptions{ChunkSize: MaxBlockBytes + 1}); !errors.Is(err, ErrBlockTooLarge) {
@@ -472,6 +530,17 @@ func TestTypedValues(t *testing.T) {
 	}
 	if n != 3 || bad != 1 {
 		t.Errorf("%d values, %d of them not decoded", n, bad)
+	}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	times := NewTyped(s, Binary[time.Time, *time.Time]{})
+	if _, err := times.Append(ctx, at); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := times.Get(ctx, 3); err != nil || !v.Equal(at) {
+		t.Errorf("as a time: %v, %v", v, err)
+	}
+	if _, err := times.Get(ctx, 2); !errors.Is(err, ErrDecode) {
+		t.Errorf("what is no time: %v", err)
 	}
 	text := NewTyped(s, Text{})
 	if v, err := text.Get(ctx, 2); err != nil || v != "no JSON" {

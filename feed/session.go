@@ -494,28 +494,16 @@ func missing(err error) bool {
 
 // Download returns when all blocks of r are stored. Past the end it waits for the feed to grow.
 //
-// The error is ErrNotAvailable if some are not and there is no Source, ErrClosed, ctx's, or the
-// Source's.
+// The error is ErrNotAvailable if some are not and there is no Source, ErrSnapshotNotAvailable on a snapshot or branch
+// where some cannot come any more, ErrFrozen, ErrTimeout, ErrClosed, ctx's, or the Source's.
 func (s *Session) Download(ctx context.Context, r Range) error {
 	ctx, done, err := s.enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if s.HasRange(r) {
-		return nil
-	}
-	source := s.source()
-	if source == nil {
-		return fmt.Errorf("%w: some of %d to %d", ErrNotAvailable, r.Start, r.End)
-	}
-	if err := s.feed.frozenError(); err != nil {
-		return err
-	}
-	if s.line != nil && r.End > s.shared() {
-		return fmt.Errorf("%w: some of %d to %d", ErrSnapshotNotAvailable, r.Start, r.End)
-	}
-	return because(ctx, source.Fetch(ctx, Want{Range: r}))
+	d := Download{s: s, o: DownloadOptions{Range: r}}
+	return because(ctx, d.run(ctx))
 }
 
 // Update asks the Source for a longer head and reports whether the feed has grown. It is false at once

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"encoding"
 	"encoding/json"
 	"fmt"
 	"iter"
@@ -91,3 +92,19 @@ func (Text) Encode(value string) ([]byte, error) { return []byte(value), nil }
 
 // Decode implements Codec.
 func (Text) Decode(block []byte) (string, error) { return string(block), nil }
+
+// Binary is the codec of values that encode themselves, such as Binary[time.Time, *time.Time].
+type Binary[T any, P interface {
+	*T
+	encoding.BinaryMarshaler
+	encoding.BinaryUnmarshaler
+}] struct{}
+
+// Encode implements Codec.
+func (Binary[T, P]) Encode(value T) ([]byte, error) { return P(&value).MarshalBinary() }
+
+// Decode implements Codec.
+func (Binary[T, P]) Decode(block []byte) (value T, err error) {
+	err = P(&value).UnmarshalBinary(block)
+	return value, err
+}

@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -17,18 +16,21 @@ type WriterOptions struct {
 }
 
 // Writer appends what is written to it. It holds back up to 4 MiB, or 1,024 blocks, and appends them
-// together: what is not flushed may be lost, what Flush or Close have returned for is durable. An error of
-// an append ends the Writer: it is returned by all calls that follow. A Writer is not safe for concurrent use.
+// together: what is not flushed may be lost, what Flush or Close have returned nil for is durable (but see
+// Options.NoSync). An error of an append ends the Writer: it is returned by all calls that follow, and what was held back
+// is not in the feed. A Writer is not safe for concurrent use.
 type Writer struct {
 	ctx     context.Context // of NewWriter: io's interfaces have none
 	s       *Session
 	chunk   int
+	most    int // bytes of a block
 	records bool
 
 	pending [][]byte
 	size    int    // bytes of pending and open
 	open    []byte // a block that is not full
-	err     error
+	err     error  // of an append
+	closed  bool
 }
 
 var (
@@ -42,19 +44,27 @@ func (s *Session) NewWriter(ctx context.Context, o WriterOptions) (*Writer, erro
 	if o.ChunkSize == 0 {
 		o.ChunkSize = defaultChunkSize
 	}
-	if most := MaxBlockBytes - int(paddingOf(s.encryption)); o.ChunkSize < 0 || o.ChunkSize > most {
+	most := MaxBlockBytes - int(paddingOf(s.encryption))
+	if o.ChunkSize < 0 || o.ChunkSize > most {
 		return nil, fmt.Errorf("%w: chunks of %d bytes, not 1 to %d", ErrBlockTooLarge, o.ChunkSize, most)
 	}
-	return &Writer{ctx: ctx, s: s, chunk: o.ChunkSize, records: o.Records}, nil
+	return &Writer{ctx: ctx, s: s, chunk: o.ChunkSize, most: most, records: o.Records}, nil
 }
 
-// Write implements io.Writer. The bytes are copied.
+// Write implements io.Writer. The bytes are copied. A record that is too large is ErrBlockTooLarge and does not end the
+// Writer.
 func (w *Writer) Write(p []byte) (n int, err error) {
-	if w.err != nil {
-		return 0, w.err
+	if err := w.ended(); err != nil {
+		return 0, err
 	}
 	if w.records {
-		return len(p), w.add(bytes.Clone(append([]byte{}, p...)))
+		if len(p) > w.most {
+			return 0, fmt.Errorf("%w: a record of %d bytes", ErrBlockTooLarge, len(p))
+		}
+		if err := w.add(append([]byte{}, p...)); err != nil {
+			return 0, err
+		}
+		return len(p), nil
 	}
 	for n < len(p) {
 		if w.open == nil {
@@ -79,7 +89,10 @@ func (w *Writer) ReadFrom(r io.Reader) (total int64, err error) {
 	if w.records {
 		return io.Copy(struct{ io.Writer }{w}, r)
 	}
-	for w.err == nil {
+	if err := w.ended(); err != nil {
+		return 0, err
+	}
+	for {
 		if w.open == nil {
 			w.open = make([]byte, 0, w.chunk)
 		}
@@ -100,7 +113,13 @@ func (w *Writer) ReadFrom(r io.Reader) (total int64, err error) {
 			return total, err
 		}
 	}
-	return total, w.err
+}
+
+func (w *Writer) ended() error {
+	if w.err == nil && w.closed {
+		return ErrClosed
+	}
+	return w.err
 }
 
 // add takes over a block that is complete.
@@ -121,27 +140,29 @@ func (w *Writer) append() error {
 		w.err = err
 		return err
 	}
+	clear(w.pending)
 	w.pending, w.size = w.pending[:0], 0
 	return nil
 }
 
-// Flush appends what is complete; a block that is not full yet is still held back, unless it is the
-// last: see Close.
-func (w *Writer) Flush() error { return w.append() }
-
-// Close appends what is left, the last block as long as it is. It does not close the session. It may be called
-// twice.
-func (w *Writer) Close() error {
-	if w.err != nil {
-		return w.err
+// Flush appends all that was written, so that it is durable: also a block that is not full, which stays short.
+func (w *Writer) Flush() error {
+	if err := w.ended(); err != nil {
+		return err
 	}
 	if len(w.open) > 0 {
 		w.pending = append(w.pending, w.open)
 		w.open = nil
 	}
-	if err := w.append(); err != nil {
-		return err
+	return w.append()
+}
+
+// Close flushes and ends the Writer. It does not close the session. It may be called twice and returns the same then.
+func (w *Writer) Close() error {
+	if w.closed || w.err != nil {
+		return w.err
 	}
-	w.err = ErrClosed
-	return nil
+	err := w.Flush()
+	w.closed, w.open = true, nil
+	return err
 }
