@@ -68,15 +68,11 @@ func (f *Feed) append(ctx context.Context, a *appending) error {
 		}
 		size += n
 	}
-	_, leave, ok := f.ops.Enter()
-	defer leave()
-	if !ok {
-		return ErrClosed
-	}
-	giveBack, err := f.takeTurn(ctx)
+	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return err
 	}
+	defer leave()
 	change, err := f.appendInTurn(ctx, a, size)
 	giveBack()
 	if err == nil && len(change.Added) > 0 {

@@ -149,15 +149,11 @@ func (s *Session) Branch(ctx context.Context, name string, o BranchOptions) (*Se
 		return nil, fmt.Errorf("%w: branches leave the feed itself", ErrNotWritable)
 	}
 	f := s.feed
-	_, leave, ok := f.ops.Enter()
-	defer leave()
-	if !ok {
-		return nil, ErrClosed
-	}
-	giveBack, err := f.takeTurn(ctx)
+	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
+	defer leave()
 	defer giveBack()
 	l := f.branches[name]
 	switch {
@@ -255,15 +251,11 @@ func (f *Feed) branchCommit(ctx context.Context, name string, tree *merkle.Tree,
 // DeleteBranch deletes a branch. Sessions that have it open can still read; writing is ErrClosed. The
 // error is ErrNotFound, ErrClosed, the datastore's, or wraps ctx's.
 func (f *Feed) DeleteBranch(ctx context.Context, name string) error {
-	_, leave, ok := f.ops.Enter()
-	defer leave()
-	if !ok {
-		return ErrClosed
-	}
-	giveBack, err := f.takeTurn(ctx)
+	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return err
 	}
+	defer leave()
 	defer giveBack()
 	l := f.branches[name]
 	if l == nil {
@@ -376,15 +368,11 @@ func (s *Session) Commit(ctx context.Context, branch *Session, o CommitOptions) 
 	if o.KeyPair != nil {
 		by.pair = *o.KeyPair
 	}
-	_, leave, ok := f.ops.Enter()
-	defer leave()
-	if !ok {
-		return Info{}, ErrClosed
-	}
-	giveBack, err := f.takeTurn(ctx)
+	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return Info{}, err
 	}
+	defer leave()
 	change, err := f.commitInTurn(ctx, l, o.Length, by)
 	giveBack()
 	if err != nil {

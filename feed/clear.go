@@ -16,15 +16,11 @@ type Cleared struct {
 // clear drops stored blocks: those that pick yields. pick is called in the feed's turn and yields stored
 // ranges, in order.
 func (f *Feed) clear(ctx context.Context, pick func() iter.Seq2[uint64, uint64]) (Cleared, error) {
-	_, leave, ok := f.ops.Enter()
-	defer leave()
-	if !ok {
-		return Cleared{}, ErrClosed
-	}
-	giveBack, err := f.takeTurn(ctx)
+	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return Cleared{}, err
 	}
+	defer leave()
 	cleared, dropped, err := f.clearInTurn(ctx, pick())
 	dead := f.storage.takeDead()
 	giveBack()

@@ -187,15 +187,11 @@ func (f *Feed) frozenError() error {
 }
 
 func (f *Feed) setFrozen(ctx context.Context, conflict *ConflictError) error {
-	_, leave, ok := f.ops.Enter()
-	defer leave()
-	if !ok {
-		return ErrClosed
-	}
-	giveBack, err := f.takeTurn(ctx)
+	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return err
 	}
+	defer leave()
 	old, err := f.storage.get(ctx, f.storage.conflictKey())
 	if err == nil && f.auth.frozen != (conflict != nil) {
 		auth := *f.auth

@@ -466,6 +466,20 @@ func (f *Feed) takeTurn(ctx context.Context) (giveBack func(), err error) {
 	}
 }
 
+// begin enters a call that writes and waits for the turn. The caller gives the turn back, and then leaves. The
+// error is ErrClosed, or ctx's.
+func (f *Feed) begin(ctx context.Context) (giveBack, leave func(), err error) {
+	_, leave, ok := f.ops.Enter()
+	if !ok {
+		return nil, nil, ErrClosed
+	}
+	if giveBack, err = f.takeTurn(ctx); err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return giveBack, leave, nil
+}
+
 // checkSpace refuses to store n more bytes if there is no room for them.
 func (f *Feed) checkSpace(n uint64) error {
 	if f.space != nil {

@@ -123,15 +123,11 @@ func (f *Feed) unmarked(kept *bitfield.Bitfield) iter.Seq2[uint64, uint64] {
 
 // putMarks stores the record, or deletes it.
 func (f *Feed) putMarks(ctx context.Context, value []byte) error {
-	_, leave, ok := f.ops.Enter()
-	defer leave()
-	if !ok {
-		return ErrClosed
-	}
-	giveBack, err := f.takeTurn(ctx)
+	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return err
 	}
+	defer leave()
 	defer giveBack()
 	s := f.storage
 	if value == nil {

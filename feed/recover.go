@@ -37,15 +37,11 @@ func (s *Session) Recover(ctx context.Context, peers int) error {
 
 // changeAuth stores a changed auth record.
 func (f *Feed) changeAuth(ctx context.Context, edit func(*authRecord)) error {
-	_, leave, ok := f.ops.Enter()
-	defer leave()
-	if !ok {
-		return ErrClosed
-	}
-	giveBack, err := f.takeTurn(ctx)
+	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return err
 	}
+	defer leave()
 	defer giveBack()
 	auth := *f.auth
 	edit(&auth)

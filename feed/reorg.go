@@ -88,15 +88,11 @@ func (r *Reorg) Verify(ctx context.Context, p *Proof) error {
 // ErrNoSpace, ErrClosed, ctx's or the datastore's.
 func (r *Reorg) Apply(ctx context.Context) error {
 	f := r.feed
-	_, leave, ok := f.ops.Enter()
-	defer leave()
-	if !ok {
-		return ErrClosed
-	}
-	giveBack, err := f.takeTurn(ctx)
+	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return err
 	}
+	defer leave()
 	change, err := r.applyInTurn(ctx)
 	dead := f.storage.takeDead()
 	giveBack()

@@ -26,15 +26,11 @@ type Repaired struct {
 // The error is ErrCorrupt if the head itself is not signed: then nothing is changed, and only a Purge and
 // a fresh download help. Else it is ErrClosed, ctx's or the datastore's.
 func (f *Feed) Repair(ctx context.Context) (Repaired, error) {
-	_, leave, ok := f.ops.Enter()
-	defer leave()
-	if !ok {
-		return Repaired{}, ErrClosed
-	}
-	giveBack, err := f.takeTurn(ctx)
+	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return Repaired{}, err
 	}
+	defer leave()
 	result, err := f.repairInTurn(ctx)
 	giveBack()
 	if err == nil && result.Blocks > 0 {

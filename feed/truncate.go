@@ -31,15 +31,11 @@ type truncating struct {
 }
 
 func (f *Feed) truncate(ctx context.Context, t *truncating) error {
-	_, leave, ok := f.ops.Enter()
-	defer leave()
-	if !ok {
-		return ErrClosed
-	}
-	giveBack, err := f.takeTurn(ctx)
+	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return err
 	}
+	defer leave()
 	change, err := f.truncateInTurn(ctx, t)
 	dead := f.storage.takeDead()
 	giveBack()

@@ -75,15 +75,11 @@ func (s *Session) SetUserData(ctx context.Context, key string, value []byte) err
 		return nil
 	}
 	f := s.feed
-	_, leave, ok := f.ops.Enter()
-	defer leave()
-	if !ok {
-		return ErrClosed
-	}
-	giveBack, err := f.takeTurn(ctx)
+	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return err
 	}
+	defer leave()
 	defer giveBack()
 	if value != nil {
 		if err := f.checkSpace(uint64(len(value))); err != nil {
