@@ -74,16 +74,17 @@ func (s *storage) putEarlyBits(ctx context.Context, batch datastore.Batch, c *co
 			return err
 		}
 	}
-	all := slices.Concat(s.bitPages, list)
-	slices.Sort(all)
-	return batch.Put(ctx, s.bitListKey(), appendPageList(nil, slices.Compact(all)))
+	c.before = slices.Concat(s.bitPages, list)
+	slices.Sort(c.before)
+	c.before = slices.Compact(c.before)
+	return batch.Put(ctx, s.bitListKey(), appendPageList(nil, c.before))
 }
 
 // putAllBits stores all bit pages past the contiguous length as they are afterwards, but for those
 // that stay as they are stored.
 func (s *storage) putAllBits(ctx context.Context, batch datastore.Batch, c *commit) error {
 	c.bitPages = pagesOf(c.after, c.head.contiguous, c.head.length)
-	for _, p := range s.bitPages {
+	for _, p := range c.before {
 		if _, found := slices.BinarySearch(c.bitPages, p); !found {
 			if err := batch.Delete(ctx, s.bitPageKey(p)); err != nil {
 				return err

@@ -59,6 +59,7 @@ type commit struct {
 	also    func(ctx context.Context, b datastore.Batch) error
 
 	bitPages []uint64 // the list afterwards; set by store
+	before   []uint64 // the list that is stored; with the pages of putEarlyBits
 }
 
 // newCommit begins a commit of the feed itself that keeps all it has. The caller has the turn.
@@ -174,6 +175,16 @@ func (s *storage) finish(c *commit, err error) {
 				s.undo = append(s.undo, put{key: p.key, value: p.old})
 			}
 		}
+		if !c.branch {
+			for i := range c.blocks {
+				s.undoHeld.Set(c.blocks[i].index, true)
+			}
+			if c.after != nil {
+				for start, end := range c.after.Ranges(0, c.head.length) {
+					s.undoHeld.SetRange(start, end, true)
+				}
+			}
+		}
 		if c.garbage != nil { // it may have been stored, and as long as it may count it must stay so
 			s.garbage.suspect(c.garbage.suspects...)
 			s.garbage.cleared = mergeRanges(s.garbage.cleared, c.garbage.cleared, maxCleared)
@@ -276,7 +287,7 @@ func (s *storage) putFirst(ctx context.Context, batch datastore.Batch, c *commit
 	if err := putAll(ctx, batch, c.puts, true); err != nil {
 		return err
 	}
-	c.bitPages = s.bitPages
+	c.bitPages, c.before = s.bitPages, s.bitPages
 	if c.after == nil && !c.branch {
 		if err := s.putNewBits(ctx, batch, c); err != nil {
 			return err
@@ -371,8 +382,8 @@ func (s *storage) putBlocks(ctx context.Context, batch datastore.Batch, c *commi
 }
 
 // restore makes the stored state that of memory again, after a commit whose fate is unknown. What was stored
-// in steps is taken back in steps, the other way round: bits, so that whichever head is stored has those it
-// counts on; head; records; the pages that these do not name any more.
+// in steps is taken back in steps, the other way round: bits of before and after, so that whichever head is
+// stored has those it counts on; head; records; the pages that these do not name any more, and the bits of before.
 func (s *storage) restore(ctx context.Context, c *commit) error {
 	steps, list := s.restoring(c)
 	if s.joint != nil {
@@ -392,21 +403,39 @@ func (s *storage) restore(ctx context.Context, c *commit) error {
 	s.undoMu.Lock()
 	defer s.undoMu.Unlock()
 	s.bitPages, s.unsure, s.joint = list, false, nil
-	s.undo, s.undoPages, s.undoBits = nil, nil, math.MaxUint64
+	s.undo, s.undoPages, s.undoBits, s.undoHeld = nil, nil, math.MaxUint64, bitfield.Bitfield{}
 	return nil
 }
 
 // restoring returns the steps of restore, and the bit pages that are stored after them.
 func (s *storage) restoring(c *commit) (steps [][]put, list []uint64) {
-	list = pagesOf(c.bits, min(c.feed.contiguous, s.undoBits), c.feed.length)
-	bits := make([]put, 0, len(list)+1)
-	for _, p := range list {
-		bits = append(bits, put{key: s.bitPageKey(p), value: bytes.TrimRight(c.bits.Page(p), "\x00")})
-	}
-	bits = append(bits, put{key: s.bitListKey(), value: appendPageList(nil, list)})
+	list = pagesOf(c.bits, c.feed.contiguous, c.feed.length)
+	exact := s.bitPuts(c.bits, list)
 	head := []put{{key: s.headKey(), value: c.feed.append(nil)}}
 	records := append(slices.Clone(s.undo), put{key: s.garbageKey(), value: s.garbage.append(nil)})
-	return [][]put{bits, head, records, s.undoPages}, list
+	if s.atomic {
+		return [][]put{exact, head, records, s.undoPages}, list
+	}
+	both := c.bits.Clone()
+	for start, end := range s.undoHeld.Ranges(0, bitfield.MaxIndex) {
+		both.SetRange(start, end, true)
+	}
+	wide := pagesOf(both, min(c.feed.contiguous, s.undoBits), bitfield.MaxIndex)
+	for _, p := range wide {
+		if _, found := slices.BinarySearch(list, p); !found {
+			exact = append(exact, put{key: s.bitPageKey(p)})
+		}
+	}
+	return [][]put{s.bitPuts(both, wide), head, records, slices.Concat(exact, s.undoPages)}, list
+}
+
+// bitPuts stores some pages of bits, and that these are stored.
+func (s *storage) bitPuts(bits *bitfield.Bitfield, list []uint64) []put {
+	puts := make([]put, 0, len(list)+1)
+	for _, p := range list {
+		puts = append(puts, put{key: s.bitPageKey(p), value: bytes.TrimRight(bits.Page(p), "\x00")})
+	}
+	return append(puts, put{key: s.bitListKey(), value: appendPageList(nil, list)})
 }
 
 func (s *storage) putDurably(ctx context.Context, puts []put) error {

@@ -92,10 +92,11 @@ type storage struct {
 	// owned by the turn: the last commit failed half way, and what is stored may be newer than the state
 	unsure    bool
 	undoMu    sync.Mutex
-	undo      []put  // what that commit replaced, besides head, bits and node pages; also under undoMu
-	undoPages []put  // which node pages
-	undoBits  uint64 // its contiguous length; MaxUint64: there was no commit
-	joint     *joint // other feeds were part of it; nil: none
+	undo      []put             // what that commit replaced, besides head, bits and node pages; also under undoMu
+	undoPages []put             // which node pages
+	undoBits  uint64            // its contiguous length; MaxUint64: there was no commit
+	undoHeld  bitfield.Bitfield // what it would have stored
+	joint     *joint            // other feeds were part of it; nil: none
 
 	dead      []keyRange // deleted since the last compaction
 	deadBytes uint64     // what that may have given back, about
