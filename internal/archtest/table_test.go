@@ -33,7 +33,7 @@ var (
 var table = []row{
 	{
 		pkgs:  []string{"/internal/..."},
-		allow: list([]string{"std", "/internal/..."}, cryptography),
+		allow: list([]string{"std", "/internal/...", "github.com/flynn/noise"}, cryptography),
 		never: list(public, programs, libp2p),
 	},
 	{
