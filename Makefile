@@ -22,7 +22,7 @@ BENCHTIME ?= 1s
 FUZZTIME ?= 10s
 
 # Upper bounds per package; a run that comes near one is broken.
-UNIT_TIMEOUT ?= 8m
+UNIT_TIMEOUT ?= 12m
 INTEGRATION_TIMEOUT ?= 10m
 
 MODULE := github.com/p2pcore/p2pcore
