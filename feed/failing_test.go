@@ -60,7 +60,13 @@ func (s *brittleStore) calm(on bool) {
 
 func lookAt(ctx context.Context, s *Session) (map[uint64]string, error) {
 	blocks := map[uint64]string{}
-	for i := range s.Info().Length {
+	for i, length := uint64(0), s.Info().Length; i < length; i++ {
+		if s.line == nil && i%64 == 0 { // most of a wide feed is not there
+			if next, ok := s.feed.nextRange(Range{Start: i, End: i + 64}); !ok || next.Start >= i+64 {
+				i += 63
+				continue
+			}
+		}
 		if !s.Has(i) {
 			continue
 		}
@@ -289,7 +295,7 @@ func readerProgram(t *testing.T) *failing {
 	}
 	appendBlocks(t, s2, testBlocks(300, 350)...)
 	key := w.Key()
-	return &failing{opts: Options{Key: &key}, after: goOnWith(w2, 1, 31, 40, 69), program: []act{
+	return &failing{step: 1, opts: Options{Key: &key}, after: goOnWith(w2, 1, 31, 40, 69), program: []act{
 		upgradeAct(w), fetchAct(w, 0, 1, 2, 3, 31, 32, 33, 34, 64, 69), clearAct(Range{Start: 1, End: 33}), fetchAct(w, 5, 6),
 		followAct(w2), fetchAct(w2, 0, 31, 33, 34, 70, 82), clearAct(Range{Start: 0, End: 83}), fetchAct(w2, 33, 40, 41),
 	}}
@@ -311,7 +317,7 @@ func wideProgram(t *testing.T) *failing {
 	wide.wide = true
 	follow := followAct(w2)
 	follow.wide = true
-	return &failing{opts: Options{Key: &key}, after: goOnWith(w2, 1, 39_999, 50_000), program: []act{
+	return &failing{step: 3, opts: Options{Key: &key}, after: goOnWith(w2, 1, 39_999, 50_000), program: []act{
 		upgradeAct(w), fetchAct(w, 0, 1, 2, 32_767, 32_768, 50_000, 65_535, 65_536, 69_999), wide,
 		fetchAct(w, 5, 33_000, 50_000), follow, fetchAct(w2, 50_000, 69_999), clearAct(Range{Start: 0, End: 70_000}),
 	}}
@@ -358,15 +364,16 @@ type failing struct {
 	program []act
 	worlds  []world // worlds[i] is the one before act i
 	ops     int     // of the datastore, in all
+	step    int     // every so many of them fails
 	after   act     // goes with the last world
 }
 
-// seeds is how many random ways to crash a test tries: one unless P2PCORE_SEEDS says otherwise.
-func seeds(t *testing.T) int {
+// seeds is how many ways to crash a test tries, unless P2PCORE_SEEDS says otherwise.
+func seeds(t *testing.T, usual int) int {
 	t.Helper()
 	v := os.Getenv("P2PCORE_SEEDS")
 	if v == "" {
-		return 1
+		return usual
 	}
 	n, err := strconv.Atoi(v)
 	if err != nil {
@@ -395,7 +402,7 @@ func TestEveryFailureLeavesBeforeOrAfter(t *testing.T) {
 	})
 	programs := map[string]func(t *testing.T, atomic bool) *failing{
 		"writer": func(_ *testing.T, atomic bool) *failing {
-			return &failing{opts: Options{KeyPair: &pair}, program: writerProgram(atomic), after: act{do: again}}
+			return &failing{step: 1, opts: Options{KeyPair: &pair}, program: writerProgram(atomic), after: act{do: again}}
 		},
 		"reader":      func(t *testing.T, _ bool) *failing { return readerProgram(t) },
 		"wide reader": func(t *testing.T, _ bool) *failing { return wideProgram(t) },
@@ -405,13 +412,13 @@ func TestEveryFailureLeavesBeforeOrAfter(t *testing.T) {
 			p := program(t, atomic)
 			p.atomic, p.opts.Prefix = atomic, testPrefix
 			p.run(t)
-			step := 1
+			step := p.step
 			if testing.Short() {
 				step = 7
 			}
 			t.Run(fmt.Sprintf("%s, atomic %v", name, atomic), func(t *testing.T) {
 				t.Parallel()
-				for seed := range seeds(t) {
+				for seed := range seeds(t, 1) {
 					for n := 1; n <= p.ops; n += step {
 						for _, plan := range []failures{{n: n}, {n: n, dead: true}, {n: n, again: 1 + (n*7+seed*5)%23}} {
 							plan.seed = uint64(n + 1000*seed)
