@@ -368,12 +368,12 @@ type failing struct {
 	after   act     // goes with the last world
 }
 
-// seeds is how many ways to crash a test tries, unless P2PCORE_SEEDS says otherwise.
-func seeds(t *testing.T, usual int) int {
+// seeds is how many random ways a test goes, one unless P2PCORE_SEEDS says otherwise.
+func seeds(t *testing.T) int {
 	t.Helper()
 	v := os.Getenv("P2PCORE_SEEDS")
 	if v == "" {
-		return usual
+		return 1
 	}
 	n, err := strconv.Atoi(v)
 	if err != nil {
@@ -418,7 +418,7 @@ func TestEveryFailureLeavesBeforeOrAfter(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%s, atomic %v", name, atomic), func(t *testing.T) {
 				t.Parallel()
-				for seed := range seeds(t, 1) {
+				for seed := range seeds(t) {
 					for n := 1; n <= p.ops; n += step {
 						for _, plan := range []failures{{n: n}, {n: n, dead: true}, {n: n, again: 1 + (n*7+seed*5)%23}} {
 							plan.seed = uint64(n + 1000*seed)

@@ -55,7 +55,7 @@ type modelRun struct {
 // crashes. P2PCORE_SEED picks one seed, P2PCORE_SEEDS the number of random ones, P2PCORE_STEPS that of steps.
 func TestRandomProgramsAgreeWithASlice(t *testing.T) {
 	var programs []uint64
-	for range seeds(t, 2) {
+	for range seeds(t) {
 		programs = append(programs, rand.Uint64())
 	}
 	steps := 400 // in each of the stores

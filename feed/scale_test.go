@@ -225,7 +225,7 @@ func TestScale(t *testing.T) {
 			if took > openTime || used > shortest.heap+openBytes || read > slowerReads*shortest.read {
 				t.Errorf("too much; the shortest: %+v", shortest)
 			}
-			clearEvery16th(t, f, length)
+			clearEvery64th(t, f, length)
 			f.Close()
 			before = heap()
 			f = open()
@@ -260,16 +260,16 @@ func readRandomly(t testing.TB, f *Feed, length uint64) (seconds float64) {
 	return seconds
 }
 
-// clearEvery16th leaves no page of bits that is full.
-func clearEvery16th(t *testing.T, f *Feed, length uint64) {
+// clearEvery64th leaves no page of bits that is full.
+func clearEvery64th(t *testing.T, f *Feed, length uint64) {
 	t.Helper()
 	cleared, err := f.clear(t.Context(), func() iter.Seq2[uint64, uint64] {
 		return func(yield func(uint64, uint64) bool) {
-			for i := uint64(0); i < length && yield(i, i+1); i += 16 {
+			for i := uint64(0); i < length && yield(i, i+1); i += 64 {
 			}
 		}
 	})
-	if err != nil || cleared.Blocks != (length+15)/16 {
+	if err != nil || cleared.Blocks != (length+63)/64 {
 		t.Fatalf("cleared %+v, %v", cleared, err)
 	}
 }
