@@ -232,8 +232,8 @@ func TestScale(t *testing.T) {
 			defer f.Close()
 			used = float64(heap()) - float64(before)
 			t.Logf("sparse: %.0f bytes of heap", used)
-			// The runtime rounds a page of bits and its count up to 4,864 bytes, a fifth more.
-			if limit := shortest.heap + openBytes + float64(length)/8*1.2; used > limit {
+			// A bit for each block, and two in a hundred for the counts and the list of pages.
+			if limit := shortest.heap + openBytes + float64(length)/8*1.02; used > limit {
 				t.Errorf("a sparse feed takes %.0f bytes, want %.0f at most", used, limit)
 			}
 		})

@@ -179,8 +179,7 @@ func (f *Bitfield) Clone() *Bitfield {
 	c := &Bitfield{segments: slices.Clone(f.segments), partial: f.partial}
 	for i := range c.segments {
 		if p := c.segments[i].page; p != nil {
-			own := *p
-			c.segments[i].page = &own
+			c.segments[i].page = p.clone()
 		}
 	}
 	return c
@@ -189,13 +188,13 @@ func (f *Bitfield) Clone() *Bitfield {
 // Size returns the memory that the set takes, in bytes, up to rounding by the
 // allocator. One call of SetRange adds at most [MaxGrowth].
 func (f *Bitfield) Size() int {
-	return len(f.segments)*segmentBytes + f.partial*(PageBytes+8)
+	return len(f.segments)*segmentBytes + f.partial*pageMemory
 }
 
 // MaxGrowth is the most that one call of SetRange adds to the size of a set, in
 // bytes: two pages and three entries. SetWords adds at most that for every
 // started 1,024 words and once more.
-const MaxGrowth = 2*(PageBytes+8) + 3*segmentBytes
+const MaxGrowth = 2*pageMemory + 3*segmentBytes
 
 const segmentBytes = 24
 

@@ -74,7 +74,7 @@ func (f *Bitfield) clearPages(from, to uint64) uint64 {
 func (f *Bitfield) open(p uint64) int {
 	i := f.search(p)
 	if i == len(f.segments) || f.segments[i].first > p {
-		f.segments = slices.Insert(f.segments, i, segment{first: p, n: 1, page: new(page)})
+		f.segments = slices.Insert(f.segments, i, segment{first: p, n: 1, page: newPage()})
 		f.partial++
 		return i
 	}
