@@ -212,12 +212,8 @@ func (s *shared) adopt(ctx context.Context, sl *slot, want *record, opts feed.Op
 	if s.opts.ReadOnly {
 		return nil
 	}
-	if info := sl.feed.Info(); !info.HasManifest {
-		// As a peer would tell it: stored if its hash is the key.
-		proof := &feed.Proof{Fork: info.Fork, Manifest: opts.Manifest.Append(nil)}
-		if _, err := sl.feed.Apply(ctx, []*feed.Proof{proof}); err != nil {
-			return err
-		}
+	if err := sl.feed.SetManifest(ctx, opts.Manifest); err != nil {
+		return err
 	}
 	// Later sessions sign too; not before the manifest says that they may.
 	s.mu.Lock()

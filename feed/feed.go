@@ -11,6 +11,7 @@ import (
 	datastore "github.com/ipfs/go-datastore"
 
 	"github.com/p2pcore/p2pcore/internal/bitfield"
+	"github.com/p2pcore/p2pcore/internal/compact"
 	"github.com/p2pcore/p2pcore/internal/lifecycle"
 	"github.com/p2pcore/p2pcore/internal/merkle"
 )
@@ -176,6 +177,9 @@ func Create(ctx context.Context, ds datastore.Batching, opts Options) (*Feed, er
 		return nil, err
 	} else if exists {
 		return nil, fmt.Errorf("create %s: %w", opts.Prefix, ErrExists)
+	}
+	if opts.Fork > compact.MaxInt {
+		return nil, fmt.Errorf("%w: fork %d; the last one is 2^53-1", ErrOutOfRange, opts.Fork)
 	}
 	head := emptyHead()
 	head.fork = opts.Fork

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/p2pcore/p2pcore/internal/bitfield"
+	"github.com/p2pcore/p2pcore/internal/compact"
 	"github.com/p2pcore/p2pcore/internal/merkle"
 )
 
@@ -66,6 +67,8 @@ func (f *Feed) truncateInTurn(ctx context.Context, t *truncating) (Change, error
 		return Change{}, ErrNotWritable
 	case t.length > head.Length:
 		return Change{}, fmt.Errorf("%w: truncation to %d of %d blocks", ErrOutOfRange, t.length, head.Length)
+	case fork > compact.MaxInt:
+		return Change{}, fmt.Errorf("%w: fork %d; the last one is 2^53-1", ErrOutOfRange, fork)
 	case fork <= head.Fork && !t.force:
 		return Change{}, fmt.Errorf("%w: fork %d is not past the present one, %d", ErrStaleFork, fork, head.Fork)
 	}
