@@ -183,7 +183,7 @@ func verifyAlone(who *authority, p *Proof) (*alone, error) {
 	}
 	tree = tree.WithPrologue(who.prologue())
 	batch := tree.NewBatch()
-	if err := batch.Verify(context.Background(), nothing{}, p, bounded{who}); err != nil {
+	if err := batch.Verify(context.Background(), nothing{}, p, forkBound{bounded{who}}); err != nil {
 		return nil, unanchored(err)
 	}
 	a := &alone{proof: p, tree: batch.Tree(), proven: batch.Head(), nodes: batch.Nodes()}

@@ -44,7 +44,7 @@ func (f *Feed) Reorg(ctx context.Context, p *Proof) (*Reorg, error) {
 	if !known && auth == nil {
 		auth = f.auth.withManifest(who.manifest) // assumed, and about to be proven by the signature
 	}
-	search, err := in.tree.WithPrologue(who.prologue()).NewReorg(ctx, in.view, p, bounded{who})
+	search, err := in.tree.WithPrologue(who.prologue()).NewReorg(ctx, in.view, p, forkBound{bounded{who}})
 	if err != nil {
 		return nil, fmt.Errorf("reorg: %w", err)
 	}

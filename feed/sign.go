@@ -119,16 +119,39 @@ func (a *authority) checkSignature(h Head, roots []Node, signature []byte) error
 
 // VerifyHead checks the signature field over h, the head of the tree with roots, as formats.md 4.5
 // says. The error says what does not hold.
+//
+// What the prologue pins needs no signature. The prologue says nothing of the fork: who does not know it
+// already asks forkBound.
 func (a *authority) VerifyHead(h Head, roots []Node, signature []byte) error {
-	m := a.manifest
-	if a.bare() {
-		return a.verifyOne(h, 0, signature)
-	}
 	if p := a.prologue(); p != nil && h.Length <= p.Length {
 		if h.Length == p.Length && h.Hash == p.Hash {
 			return nil
 		}
 		return errPrologue
+	}
+	return a.verifySigned(h, roots, signature)
+}
+
+// forkBound judges heads of which the fork has to be proven as well: those of another fork than the feed's,
+// or of a feed that is not known. Where only the prologue vouches for a head, anybody could put any fork
+// on it; so past fork 0, with which a feed begins, it must be signed like any other.
+type forkBound struct{ bounded }
+
+func (b forkBound) VerifyHead(h Head, roots []Node, signature []byte) error {
+	if err := b.bounded.VerifyHead(h, roots, signature); err != nil {
+		return err
+	}
+	if p := b.prologue(); p != nil && h.Length <= p.Length && h.Fork > 0 {
+		return b.verifySigned(h, roots, signature)
+	}
+	return nil
+}
+
+// verifySigned is VerifyHead for heads that must be signed.
+func (a *authority) verifySigned(h Head, roots []Node, signature []byte) error {
+	m := a.manifest
+	if a.bare() {
+		return a.verifyOne(h, 0, signature)
 	}
 	if len(signature) == 0 || m.Quorum == 0 {
 		return ErrNoQuorum
