@@ -64,14 +64,20 @@ func (f *Feed) commitSize(ps []*Proof) int {
 
 var errOversize = errors.New("block, signature or length past its bound")
 
-// bounded is the authority with the bounds of storage.
+// bounded is the authority with the bounds of storage, and with the sizes of the roots vouched for.
 type bounded struct{ *authority }
 
 func (b bounded) VerifyHead(h Head, roots []Node, signature []byte) error {
 	if h.Length > maxLength || len(signature) > MaxSignatureBytes {
 		return errOversize
 	}
-	return b.authority.VerifyHead(h, roots, signature)
+	if err := b.authority.VerifyHead(h, roots, signature); err != nil {
+		return err
+	}
+	if !b.someSigned(h, signature) {
+		return errNobodysLength
+	}
+	return nil
 }
 
 func (f *Feed) applyInTurn(ctx context.Context, ps []*Proof, results []Applied) (*Change, error) {

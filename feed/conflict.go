@@ -59,7 +59,7 @@ func (f *Feed) Examine(ctx context.Context, p *Proof) (*ConflictError, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: the own head: %w", ErrCorrupt, err)
 		}
-		if c := contradiction(ours.heads(), theirs.heads()); c != nil {
+		if c := contradiction(ours, theirs); c != nil {
 			c.OurProof, c.TheirProof = f.evidence(who, own), f.evidence(who, p)
 			return c, nil
 		}
@@ -77,15 +77,29 @@ func (f *Feed) evidence(who *authority, p *Proof) []byte {
 	return appendDetached(f.dk, &c)
 }
 
-func (a *alone) heads() [2]Head { return [2]Head{a.proven, a.tree.Head()} }
+// milestone is a length of which a proof tells the roots. Its head has byte length and hash if it is signed.
+type milestone struct {
+	head  Head
+	roots []Node
+}
+
+func (a *alone) milestones() [2]milestone {
+	return [2]milestone{{a.proven, a.roots}, {a.tree.Head(), a.tree.Roots()}}
+}
 
 // contradiction returns the first pair of heads that no feed can have both, without the proofs; nil if there
-// is none. The two heads of one side are of one history, both bound by its signature.
-func contradiction(ours, theirs [2]Head) *ConflictError {
-	for _, a := range ours {
-		for _, b := range theirs {
-			if a.Fork == b.Fork && a.Length == b.Length && a.Hash != b.Hash {
-				return &ConflictError{Ours: a, Theirs: b}
+// is none. The two milestones of one side are of one history, both bound by its signature: a node's hash
+// commits to all that is below it. Only hashes are compared, since sizes on the way to a signed head can be
+// anybody's lie; where hashes are the same, so is what they stand for.
+func contradiction(ours, theirs *alone) *ConflictError {
+	for _, a := range ours.milestones() {
+		for _, b := range theirs.milestones() {
+			if a.head.Fork != b.head.Fork || a.head.Length != b.head.Length {
+				continue
+			}
+			same := func(x, y Node) bool { return x.Index == y.Index && x.Hash == y.Hash }
+			if !slices.EqualFunc(a.roots, b.roots, same) {
+				return &ConflictError{Ours: a.head, Theirs: b.head}
 			}
 		}
 	}
@@ -104,15 +118,15 @@ func VerifyConflict(key Key, c *ConflictError) error {
 }
 
 func verifyEvidence(key Key, ourProof, theirProof []byte) (*ConflictError, error) {
-	ours, err := VerifyDetached(key, ourProof)
+	_, ours, err := verifyDetached(key, nil, ourProof)
 	if err != nil {
 		return nil, fmt.Errorf("our proof: %w", err)
 	}
-	theirs, err := VerifyDetached(key, theirProof)
+	_, theirs, err := verifyDetached(key, nil, theirProof)
 	if err != nil {
 		return nil, fmt.Errorf("their proof: %w", err)
 	}
-	c := contradiction([2]Head{ours.Proven, ours.Head}, [2]Head{theirs.Proven, theirs.Head})
+	c := contradiction(ours, theirs)
 	if c == nil {
 		return nil, fmt.Errorf("%w: the heads do not contradict each other", ErrInvalidProof)
 	}

@@ -16,7 +16,7 @@ type Verified struct {
 	Head      Head      // that is signed
 	Manifest  *Manifest // by which
 	FromProof bool      // Manifest came with the proof, and it takes more than the key to know it
-	Proven    Head      // what the proof leads to: Head, or an earlier length of it
+	Proven    Head      // what the proof leads to: Head, or fork and length alone of an earlier one, which nobody has signed
 	HasBlock  bool
 	Index     uint64 // of the block, below Proven.Length
 	Block     []byte // as it is stored: encrypted, if the feed is
@@ -171,7 +171,8 @@ func parseDetached(dk DiscoveryKey, b []byte) (*Proof, error) {
 type alone struct {
 	proof  *Proof
 	tree   *merkle.Tree // that is signed
-	proven Head         // of the length that the upgrade leads to before its additional nodes
+	proven Head         // of the length that the upgrade leads to before its additional nodes; see heads
+	roots  []Node       // of that length: only their hashes are vouched for, unless it is the signed one
 	nodes  []Node       // of the tree, as far as the proof has them
 }
 
@@ -186,7 +187,7 @@ func verifyAlone(who *authority, p *Proof) (*alone, error) {
 	if err := batch.Verify(context.Background(), nothing{}, p, forkBound{bounded{who}}); err != nil {
 		return nil, unanchored(err)
 	}
-	a := &alone{proof: p, tree: batch.Tree(), proven: batch.Head(), nodes: batch.Nodes()}
+	a := &alone{proof: p, tree: batch.Tree(), proven: batch.Head(), roots: batch.Tree().Roots(), nodes: batch.Nodes()}
 	if len(p.Upgrade.Additional) == 0 {
 		return a, nil
 	}
@@ -197,7 +198,9 @@ func verifyAlone(who *authority, p *Proof) (*alone, error) {
 	if err := batch.Verify(context.Background(), nothing{}, &part, anybody{}); err != nil {
 		return nil, unanchored(err)
 	}
-	a.proven = batch.Head()
+	// A parent commits to the sum of its children's sizes: who sends both can move bytes from one to the
+	// other. So what is not signed itself has no byte length, and no tree hash, that could be believed.
+	a.proven, a.roots = Head{Fork: p.Fork, Length: batch.Head().Length}, batch.Tree().Roots()
 	return a, nil
 }
 

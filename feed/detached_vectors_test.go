@@ -88,7 +88,11 @@ func TestDetachedProofsAreThoseOfJavaScript(t *testing.T) {
 						index = *c.Index
 					}
 					v, err := VerifyDetached(key, c.Proof)
-					if err != nil || v.Head != head || v.Proven.Length != length || v.Proven.Hash != hashes[length] || v.HasBlock != (c.Index != nil) {
+					proven := hashes[length]
+					if length != step.Length {
+						proven = Hash{} // nobody has signed it
+					}
+					if err != nil || v.Head != head || v.Proven.Length != length || v.Proven.Hash != proven || v.HasBlock != (c.Index != nil) {
 						t.Errorf("length %d of %d, block %d: %+v, %v", length, step.Length, index, v, err)
 						continue
 					}

@@ -83,8 +83,8 @@ var (
 	ErrMissingNode = merkle.ErrMissingNode
 )
 
-// ConflictError says that two different heads of the same fork and length are both signed. It carries
-// both, each with a detached proof (see VerifyDetached), so that it can be shown to others, who verify it
+// ConflictError says that two different heads of the same fork and length are both signed, or lie on the way
+// to what is: then they have fork and length alone. It carries both, each with a detached proof (see VerifyDetached), so that it can be shown to others, who verify it
 // with VerifyConflict. It wraps ErrFrozen.
 type ConflictError struct {
 	Ours, Theirs         Head

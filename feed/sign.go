@@ -3,6 +3,7 @@ package feed
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/p2pcore/p2pcore/internal/merkle"
 )
@@ -85,6 +86,9 @@ func (a *authority) sign(pair KeyPair, h Head) ([]byte, error) {
 // manifest of key, signature is what a proof carries or Assemble returns. The roots are those of h; they
 // may be left out if m does not allow patches. What the prologue pins needs no signature.
 //
+// It accepts what JavaScript accepts. A feed does not take a head of which all signers have signed a longer
+// one only: its sizes are nobody's word, and the next upgrade would show it.
+//
 // The error is ErrKeyMismatch if m is not the manifest of key, ErrInvalidProof if the roots are not those
 // of h, or wraps ErrInvalidSignature and says what does not hold.
 func VerifyHead(key Key, m *Manifest, h Head, roots []Node, signature []byte) error {
@@ -97,7 +101,10 @@ func VerifyHead(key Key, m *Manifest, h Head, roots []Node, signature []byte) er
 			return err
 		}
 	}
-	return a.checkSignature(h, roots, signature)
+	if err := a.VerifyHead(h, roots, signature); err != nil {
+		return fmt.Errorf("%w: length %d: %w", ErrInvalidSignature, h.Length, err)
+	}
+	return nil
 }
 
 // VerifyLegacyHead checks a signature of the oldest writers, of compat feeds only (LegacySignable).
@@ -181,6 +188,27 @@ func (a *authority) verifySigned(h Head, roots []Node, signature []byte) error {
 	return nil
 }
 
+// someSigned reports whether one of the signers has signed h itself, of a signature that VerifyHead has
+// accepted. Where all have signed a longer feed, nobody vouches for the sizes of the roots of h: a parent
+// commits to the sum of its children's, so anybody could move bytes from the last root to the patch and have
+// another head with the signatures of this one. The length that a quorum can sign (SignableLength) is always one that a
+// signer has signed.
+func (a *authority) someSigned(h Head, signature []byte) bool {
+	m := a.manifest
+	if p := a.prologue(); !m.AllowPatch || a.bare() || p != nil && h.Length <= p.Length {
+		return true
+	}
+	parse := parseMulti
+	if m.Version == 0 {
+		parse = parseMultiV0
+	}
+	multi, err := parse(signature)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(multi.proofs[:min(len(multi.proofs), m.Quorum)], func(p signerProof) bool { return p.patch == 0 })
+}
+
 // verifyPart checks one signature of a multi signature, whose signer may have signed more than h.
 func (a *authority) verifyPart(h Head, roots []Node, multi *multiSignature, p *signerProof) error {
 	if p.signer >= uint64(len(a.manifest.Signers)) {
@@ -233,4 +261,5 @@ var (
 	errPrologue      = errors.New("differs from the prologue")
 	errSignerTwice   = errors.New("signer counted twice")
 	errUnknownSigner = errors.New("unknown signer")
+	errNobodysLength = errors.New("nobody has signed this length itself, only longer ones")
 )
