@@ -131,13 +131,14 @@ func (f *Feed) appendInTurn(ctx context.Context, a *appending, size uint64) (Cha
 }
 
 // encryptionFork returns the fork number that goes into the encryption of a block. That of a branch is made
-// unique by the branch's generation, since the feed may get another block of the same index and fork, and
-// two blocks must not be encrypted alike. Readers do not look at it (formats.md 7).
+// of the branch's generation, which no other branch and no rewriting of this one has, and is no fork of a
+// feed: the feed may get another block of the same index and fork, and two blocks must not be encrypted alike.
+// Readers do not look at it (formats.md 7).
 func encryptionFork(tree *merkle.Tree, l *line) uint64 {
 	if l == nil || l.name == "" {
 		return tree.Fork()
 	}
-	return tree.Fork() | uint64(l.head.generations.newest())<<32
+	return 1<<63 | uint64(l.head.generations.newest())
 }
 
 // mayAppendLocked reports whether the key pair alone is enough, or none is needed yet.
