@@ -16,8 +16,13 @@ import (
 	"github.com/p2pcore/p2pcore/node/api"
 )
 
-// corePath is the path of a feed in the API. CORE may hold any characters.
-func corePath(core, rest string) string { return "/cores/" + url.PathEscape(core) + rest }
+// corePath is the path of a feed in the API. CORE may hold any characters. Of a link only the key travels: paths are not for secrets.
+func corePath(core, rest string) string {
+	if link, ok, err := api.ParseCore(core); err == nil && ok {
+		core = link.Key.String()
+	}
+	return "/cores/" + url.PathEscape(core) + rest
+}
 
 // checkCore finds a malformed key before the store is opened.
 func checkCore(core string) error {

@@ -81,34 +81,57 @@ func (e *encryption) of(a *app, body api.NewCore) (api.NewCore, error) {
 	return body, err
 }
 
-// giveKey stores the encryption key of somebody's feed: that of the link, or of the key file. A link that says
-// that the feed is encrypted, without a key here, is an error now and not noise later.
+// giveKey stores the encryption key of somebody's feed, and makes sure that there is one if the link says that
+// the feed is encrypted: no key is an error now and not noise later.
+//
+// A key file that the command was given counts for sure. The key in a link is its maker's word: it is taken
+// only where nothing is lost by it. A key file of the environment is for what says that it is encrypted.
 func (a *app) giveKey(ctx context.Context, c *client.Client, core string, link api.Link, file *keyFile) error {
-	key, err := file.read(a)
-	if err != nil {
-		return err
-	}
-	if key == "" {
-		key = link.Secret
-	}
-	if key != "" {
-		var info api.CoreInfo
-		return c.JSON(ctx, jsonRequest(http.MethodPut, corePath(core, "/key"), api.CoreKey{EncryptionKey: key}), &info)
+	if file.path != "" && !file.fromEnvironment() {
+		key, err := file.read(a)
+		if err != nil {
+			return err
+		}
+		return putKey(ctx, c, core, api.CoreKey{EncryptionKey: key, Replace: true})
 	}
 	if !link.Encrypted {
 		return nil
 	}
 	var stored api.CoreKey
-	err = c.JSON(ctx, client.Request{Method: http.MethodGet, Path: corePath(core, "/key")}, &stored)
+	err := c.JSON(ctx, client.Request{Method: http.MethodGet, Path: corePath(core, "/key")}, &stored)
 	var p *api.Problem
-	if errors.As(err, &p) && (p.Status == http.StatusNotFound || p.Code == api.CodeUnknownKey) {
+	missing := errors.As(err, &p) && (p.Status == http.StatusNotFound || p.Code == api.CodeUnknownKey)
+	if err != nil && !missing {
+		return err
+	}
+	key := link.Secret
+	if key == "" && missing {
+		if key, err = file.read(a); err != nil {
+			return err
+		}
+	}
+	switch {
+	case key != "":
+		err := putKey(ctx, c, core, api.CoreKey{EncryptionKey: key})
+		if errors.As(err, &p) && p.Status == http.StatusConflict {
+			a.out.Note("the key in the link is not used: %s", p.Detail)
+			return nil
+		}
+		return err
+	case missing:
 		return api.Errorf(api.CodeError, "the feed is encrypted and its key is not here; ask who shared it for the output of p2pcore key, and give it with --key-file FILE")
 	}
-	return err
+	return nil
+}
+
+func putKey(ctx context.Context, c *client.Client, core string, key api.CoreKey) error {
+	var info api.CoreInfo
+	return c.JSON(ctx, jsonRequest(http.MethodPut, corePath(core, "/key"), key), &info)
 }
 
 func (a *app) keyCommand() *cobra.Command {
-	return &cobra.Command{
+	var forget bool
+	cmd := &cobra.Command{
 		Use:   "key CORE",
 		Short: "Print the encryption key of a feed",
 		Long: `key prints the key that decrypts the blocks of a feed. Give it, over a channel that you trust, to
@@ -119,6 +142,13 @@ feed's key, which is no secret to those who replicate the feed.`,
 			if err := checkCore(args[0]); err != nil {
 				return err
 			}
+			if forget {
+				var info api.CoreInfo
+				if err := a.store(cmd, false).JSON(cmd.Context(), client.Request{Method: http.MethodDelete, Path: corePath(args[0], "/key")}, &info); err != nil {
+					return err
+				}
+				return a.out.Object(info, info.ID)
+			}
 			var key api.CoreKey
 			if err := a.store(cmd, true).JSON(cmd.Context(), client.Request{Method: http.MethodGet, Path: corePath(args[0], "/key")}, &key); err != nil {
 				return err
@@ -126,4 +156,6 @@ feed's key, which is no secret to those who replicate the feed.`,
 			return a.out.Object(key, key.EncryptionKey)
 		},
 	}
+	cmd.Flags().BoolVar(&forget, "forget", false, "forget the key of somebody's feed instead: its blocks are read as they are stored")
+	return cmd
 }

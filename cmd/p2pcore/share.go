@@ -39,13 +39,16 @@ the feed until Ctrl-C. p2pcore get LINK fetches it.`,
 			if keyInLink && !secret.on {
 				return api.Errorf(api.CodeUsage, "--key-in-link puts the encryption key in the link; add --encrypt")
 			}
-			body, err := secret.of(a, api.NewCore{})
-			if err != nil {
-				return err
-			}
 			path := "-"
 			if len(args) == 1 {
 				path = args[0]
+			}
+			if path == "-" && secret.key.path == "-" {
+				return api.Errorf(api.CodeUsage, "standard input cannot be both the content and the --key-file")
+			}
+			body, err := secret.of(a, api.NewCore{})
+			if err != nil {
+				return err
 			}
 			explicit := cmd.Flags().Changed("name")
 			if explicit {

@@ -96,9 +96,30 @@ func (s *Server) create(ctx context.Context, body NewCore) (*feed.Session, error
 		return s.cfg.Store.Fresh(ctx)
 	}
 	if err := s.free(ctx, body.Name); err != nil {
+		if session := s.unfinished(ctx, body); session != nil {
+			return session, nil
+		}
 		return nil, err
 	}
 	return s.cfg.Store.Named(ctx, body.Name)
+}
+
+// unfinished returns the feed of a name that is taken, if it may be what a crash has left of making an
+// encrypted one: it is written here, empty, and has no key yet.
+func (s *Server) unfinished(ctx context.Context, body NewCore) *feed.Session {
+	if !body.Encrypt || CheckName(body.Name) != nil {
+		return nil
+	}
+	session, err := s.cfg.Store.Named(ctx, body.Name)
+	if err != nil {
+		return nil
+	}
+	_, encrypted, err := s.cfg.Store.EncryptionKey(ctx, session.Key())
+	if info := session.Info(); err != nil || encrypted || !info.Writable || info.Length > 0 {
+		session.Close()
+		return nil
+	}
+	return session
 }
 
 // free returns an error unless a new feed may bear name.

@@ -15,6 +15,9 @@ type CoreKey struct {
 	ID            string `json:"id,omitempty"`
 	DiscoveryKey  string `json:"discoveryKey,omitempty"`
 	EncryptionKey string `json:"encryptionKey"` // z-base-32
+	// Replace, in the body of PUT, puts the key in place of another one; of DELETE there is no body. Without it a
+	// key is stored only for a feed that has none, of which nothing was stored before.
+	Replace bool `json:"replace,omitempty"`
 }
 
 func (s *Server) getKey(w http.ResponseWriter, r *http.Request) error {
@@ -54,23 +57,49 @@ func (s *Server) putKey(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("open %s: %w", key, err)
 	}
 	defer session.Close()
-	if err := s.setKey(r.Context(), session, k); err != nil {
+	if err := s.setKey(r.Context(), session, k, body.Replace); err != nil {
 		return err
 	}
 	return s.writeCore(w, r, http.StatusOK, key)
 }
 
-// setKey stores a feed's encryption key, unless its blocks are written without one, or with another one, here.
-func (s *Server) setKey(ctx context.Context, session *feed.Session, k feed.EncryptionKey) error {
-	key := session.Key()
+// deleteKey forgets the encryption key of somebody's feed: its blocks are read as they are stored.
+func (s *Server) deleteKey(w http.ResponseWriter, r *http.Request) error {
+	key, err := s.known(r.Context(), r.PathValue("core"))
+	if err != nil {
+		return err
+	}
+	session, err := s.cfg.Store.Keyed(r.Context(), key)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", key, err)
+	}
+	defer session.Close()
+	if session.Info().Writable {
+		return Errorf(CodeError, "feed %s is written here with its key; without it nobody could read what is in it", key).status(http.StatusConflict)
+	}
+	if err := s.cfg.Store.SetEncryptionKey(r.Context(), key, nil); err != nil {
+		return fmt.Errorf("forget the encryption key of %s: %w", key, err)
+	}
+	return s.writeCore(w, r, http.StatusOK, key)
+}
+
+// setKey stores the encryption key of somebody's feed. A key comes from whoever made the link, so it never
+// touches a feed that is written here, and does not take the place of another key, nor of none where blocks are
+// stored, unless the user says so.
+func (s *Server) setKey(ctx context.Context, session *feed.Session, k feed.EncryptionKey, replace bool) error {
+	key, info := session.Key(), session.Info()
 	old, ok, err := s.cfg.Store.EncryptionKey(ctx, key)
 	switch {
 	case err != nil:
 		return fmt.Errorf("read the encryption key of %s: %w", key, err)
 	case ok && old == k:
 		return nil
-	case session.Info().Writable && session.Info().Length > 0:
-		return Errorf(CodeError, "feed %s has %d blocks that were written without this key; make a new feed for encrypted ones", key, session.Info().Length).status(http.StatusConflict)
+	case info.Writable:
+		return Errorf(CodeError, "feed %s is written here, and not with this key; its own is printed by p2pcore key", key).status(http.StatusConflict)
+	case !replace && ok:
+		return Errorf(CodeError, "the store has another encryption key for feed %s; --key-file FILE replaces it", key).status(http.StatusConflict)
+	case !replace && info.LocalBlocks > 0:
+		return Errorf(CodeError, "blocks of feed %s are stored and were read without a key; --key-file FILE gives one", key).status(http.StatusConflict)
 	}
 	if err := s.cfg.Store.SetEncryptionKey(ctx, key, &k); err != nil {
 		return fmt.Errorf("store the encryption key of %s: %w", key, err)
@@ -86,7 +115,8 @@ func parseEncryptionKey(text string) (feed.EncryptionKey, error) {
 	return k, nil
 }
 
-// encrypt makes a new feed an encrypted one, with the key that was given or else the one that belongs to it in this store.
+// encrypt makes a feed that was just made an encrypted one, with the key that was given or else the one that
+// belongs to it in this store.
 func (s *Server) encrypt(ctx context.Context, session *feed.Session, given string) error {
 	k := s.cfg.Store.DeriveEncryptionKey(session.Key())
 	if given != "" {
@@ -95,5 +125,8 @@ func (s *Server) encrypt(ctx context.Context, session *feed.Session, given strin
 			return err
 		}
 	}
-	return s.setKey(ctx, session, k)
+	if err := s.cfg.Store.SetEncryptionKey(ctx, session.Key(), &k); err != nil {
+		return fmt.Errorf("store the encryption key of %s: %w", session.Key(), err)
+	}
+	return nil
 }

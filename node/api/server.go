@@ -108,6 +108,7 @@ func (s *Server) routes() []route {
 		{"PUT /v1/cores/{core}/name", false, s.putName},
 		{"GET /v1/cores/{core}/key", false, s.getKey},
 		{"PUT /v1/cores/{core}/key", false, s.putKey},
+		{"DELETE /v1/cores/{core}/key", false, s.deleteKey},
 		{"POST /v1/cores/{core}/blocks", true, s.postBlocks},
 		{"GET /v1/cores/{core}/blocks", true, s.getBlocks},
 		{"GET /v1/cores/{core}/blocks/{index}", true, s.getBlock},
