@@ -271,6 +271,7 @@ func (f *Feed) swap(c *change) {
 	}
 	if c.lost != nil {
 		f.loseLocked(*c.lost)
+		f.hints.clear()
 	}
 }
 

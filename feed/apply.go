@@ -91,9 +91,10 @@ func (f *Feed) applyInTurn(ctx context.Context, ps []*Proof, results []Applied) 
 	}
 	batch := tree.NewBatch()
 	errs := make([]error, len(ps))
-	if err := batch.VerifyMany(ctx, f.viewLocked(), ps, bounded{who}, errs); err != nil {
+	if err := batch.VerifyMany(ctx, anchors{f.viewLocked(), &f.hints}, ps, bounded{who}, errs); err != nil {
 		return nil, fmt.Errorf("apply: %w", err)
 	}
+	f.hints.add(batch.Unproven())
 	if who != f.who && errors.Is(errs[0], merkle.ErrPrologue) {
 		// Before the manifest is known, what it does not vouch for is just not signed.
 		errs[0] = fmt.Errorf("%w: %s", ErrInvalidSignature, errs[0].Error())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/p2pcore/p2pcore/internal/flattree"
 	"github.com/p2pcore/p2pcore/internal/merkle"
@@ -187,7 +188,7 @@ func verifyAlone(who *authority, p *Proof) (*alone, error) {
 	if err := batch.Verify(context.Background(), nothing{}, p, forkBound{bounded{who}}); err != nil {
 		return nil, unanchored(err)
 	}
-	a := &alone{proof: p, tree: batch.Tree(), proven: batch.Head(), roots: batch.Tree().Roots(), nodes: batch.Nodes()}
+	a := &alone{proof: p, tree: batch.Tree(), proven: batch.Head(), roots: batch.Tree().Roots(), nodes: slices.Concat(batch.Nodes(), batch.Unproven())}
 	if len(p.Upgrade.Additional) == 0 {
 		return a, nil
 	}

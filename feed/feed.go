@@ -111,6 +111,8 @@ type Feed struct {
 	lines      map[*line]struct{} // all that are open or stored
 	epoch      *epoch             // that of the readers who come now
 
+	hints hints
+
 	// owned by the turn
 	authDirty bool     // auth has not been stored yet
 	stale     []*epoch // earlier ones that may have readers

@@ -150,7 +150,9 @@ func (s *Session) Update(ctx context.Context) (grown bool, err error) {
 
 // Seek returns the block in which byte number byteOffset of the feed lies, and the byte's offset in
 // it; the byte length of the feed is offset 0 of the block past the end. Blocks without bytes are
-// passed over. Nodes that it takes and that are not stored are fetched from the Source.
+// passed over. Nodes that it takes and that are not stored are fetched from the Source, and the block too
+// where only it can show that the peer has not lied about the sizes of the last two. Without a Source, the
+// place of a block that is not stored may be what a peer has said.
 //
 // The error is ErrOutOfRange (past the end, no Source; or past 2^53-1), ErrNotAvailable (nodes missing, no Source or
 // none that helps), ErrClosed, ctx's, or the datastore's or Source's.
@@ -166,15 +168,15 @@ func (s *Session) Seek(ctx context.Context, byteOffset uint64) (index, offset ui
 	var before Place
 	var length uint64
 	for tried := false; ; tried = true {
-		place, err := s.feed.locate(ctx, s.line, byteOffset, paddingOf(s.encryption))
+		place, sure, err := s.feed.locate(ctx, s.line, byteOffset, paddingOf(s.encryption))
 		if err != nil {
 			return 0, 0, because(ctx, err)
 		}
-		if place.Found {
-			return place.Block, place.Offset, nil
-		}
 		source := s.source()
 		now := s.Info().Length
+		if place.Found && (sure || source == nil) {
+			return place.Block, place.Offset, nil
+		}
 		switch {
 		case place.Beyond && s.line != nil:
 			return 0, 0, fmt.Errorf("%w: byte %d", ErrOutOfRange, byteOffset)
@@ -189,7 +191,12 @@ func (s *Session) Seek(ctx context.Context, byteOffset uint64) (index, offset ui
 		if err := s.feed.frozenError(); err != nil {
 			return 0, 0, err
 		}
-		if err := source.Seek(ctx, byteOffset, paddingOf(s.encryption)); err != nil {
+		if place.Found {
+			err = source.Fetch(ctx, Want{Range: Range{Start: place.Block, End: place.Block + 1}})
+		} else {
+			err = source.Seek(ctx, byteOffset, paddingOf(s.encryption))
+		}
+		if err != nil {
 			return 0, 0, because(ctx, err)
 		}
 	}

@@ -207,22 +207,28 @@ func (f *Feed) CanUpgrade(ctx context.Context, length uint64) (bool, error) {
 }
 
 // Locate finds the block of byte number byteOffset by what is stored, of each block's bytes the first
-// padding not counted; or it says which blocks to ask for to get closer. The error is the machine's.
+// padding not counted; or it says which blocks to ask for to get closer. It goes by what peers have said of
+// the last step, which may mislead it as long as the block is not stored. The error is the machine's.
 func (f *Feed) Locate(ctx context.Context, byteOffset, padding uint64) (Place, error) {
-	return f.locate(ctx, nil, byteOffset, padding)
+	place, _, err := f.locate(ctx, nil, byteOffset, padding)
+	return place, err
 }
 
-func (f *Feed) locate(ctx context.Context, l *line, byteOffset, padding uint64) (Place, error) {
+// locate also reports whether the place is sure.
+func (f *Feed) locate(ctx context.Context, l *line, byteOffset, padding uint64) (place Place, sure bool, err error) {
 	_, leave, ok := f.ops.Enter()
 	defer leave()
 	if !ok {
-		return Place{}, ErrClosed
+		return Place{}, false, ErrClosed
 	}
 	in := f.read(l)
 	defer in.leave()
-	place, err := in.tree.Seek(ctx, in.view, byteOffset, padding)
-	if err != nil {
-		return Place{}, fmt.Errorf("locate byte %d: %w", byteOffset, err)
+	g := guess{view: in.view, hints: &f.hints, shared: in.tree.Length(), padding: padding}
+	if l != nil {
+		g.shared = in.view.shared
 	}
-	return place, nil
+	if place, err = in.tree.Seek(ctx, &g, byteOffset, padding); err != nil {
+		return Place{}, false, fmt.Errorf("locate byte %d: %w", byteOffset, err)
+	}
+	return place, !g.used, nil
 }

@@ -123,5 +123,8 @@ func (r *Reorg) applyInTurn(ctx context.Context) (Change, error) {
 		signature: slices.Clone(r.search.Signature()), nodes: r.search.Nodes(),
 	})
 	change.Manifest = learned
+	if err == nil {
+		f.hints.add(r.search.Unproven())
+	}
 	return change, err
 }

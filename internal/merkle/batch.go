@@ -13,10 +13,12 @@ import (
 type Batch struct {
 	base   *Tree
 	roots  []Node
+	raw    uint64 // bit i: roots[i] came from a peer as it is, and nothing has vouched for its size yet
 	length uint64
 	size   uint64
 
 	nodes     []Node
+	unproven  []Node
 	signature []byte
 
 	hash   Hash // of roots, if hashed
@@ -52,8 +54,12 @@ func (b *Batch) Head() Head {
 func (b *Batch) Roots() []Node { return b.roots }
 
 // Nodes returns the nodes that the changes so far brought, to be stored with them. An index may occur
-// twice; the later one counts. The slice is the batch's.
+// twice; the later one counts. Their sizes are true (see the package comment). The slice is the batch's.
 func (b *Batch) Nodes() []Node { return b.nodes }
+
+// Unproven returns the nodes that proofs brought besides, of which the hash is true and the size what the
+// peer says. The slice is the batch's.
+func (b *Batch) Unproven() []Node { return b.unproven }
 
 // Upgraded reports whether the tree is longer than the one that the batch was made from.
 func (b *Batch) Upgraded() bool { return b.length > b.base.head.Length }
@@ -84,12 +90,13 @@ func (b *Batch) AppendLeaf(leaf Node) error {
 	if leaf.Index != flattree.Leaf(b.length) {
 		panic(fmt.Sprintf("merkle: leaf %d appended at length %d", leaf.Index, b.length))
 	}
-	return b.push(leaf)
+	return b.push(leaf, false)
 }
 
-// push adds a subtree that starts right behind the last block and merges what has become complete.
-// All that is checked is checked before the first change.
-func (b *Batch) push(n Node) error {
+// push adds a subtree that starts right behind the last block and merges what has become complete. It is
+// raw if its node was not computed but came from a peer. All that is checked is checked before the first
+// change.
+func (b *Batch) push(n Node, raw bool) error {
 	leaves := n.Index.Leaves()
 	if leaves > MaxLength-b.length || n.Size > MaxSize-b.size {
 		return ErrTooLarge
@@ -101,10 +108,30 @@ func (b *Batch) push(n Node) error {
 	// The root on the left is the sibling exactly while the subtree is a right child.
 	for !n.Index.IsLeft() {
 		last := len(b.roots) - 1
+		if raw && b.raw>>last&1 == 1 {
+			b.doubt(b.roots[last], n)
+		}
+		raw = false
 		n = ParentNode(b.roots[last], n)
 		b.roots = b.roots[:last]
+		b.raw &= 1<<last - 1
 		b.nodes = append(b.nodes, n)
+	}
+	if raw {
+		b.raw |= 1 << len(b.roots)
 	}
 	b.roots = append(b.roots, n)
 	return nil
+}
+
+// doubt takes the children of a node back that both came from a peer: the last node and one before it.
+func (b *Batch) doubt(left, right Node) {
+	b.nodes = b.nodes[:len(b.nodes)-1]
+	for i := len(b.nodes) - 1; i >= 0; i-- {
+		if b.nodes[i] == left {
+			b.nodes = slices.Delete(b.nodes, i, i+1)
+			break
+		}
+	}
+	b.unproven = append(b.unproven, left, right)
 }

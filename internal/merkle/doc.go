@@ -12,10 +12,12 @@
 // # What a size is worth
 //
 // A hash commits to the byte length of its own subtree, not to how this length is divided between
-// the children. A node whose hash was computed from below has the true size. A node that came in a
-// proof has it too when its sibling was computed from below, which is so for every node of a block
-// proof and of an upgrade. Only where a proof's two lowest nodes both came from the peer (a proof
-// of a hash or of a seek) their sizes could be shifted between them without any hash changing: the
-// format does not protect them. Such a lie can mislead a search by byte offset; it cannot change a
-// block, a head or a tree hash, and the first block proof that covers the node replaces it.
+// the children: a peer that sends two siblings can move bytes from one to the other, and no hash
+// changes. So the size of a node is proven if the node was computed from below, or if its sibling's
+// size is; and that of a root by the tree hash. That is so for all nodes of a block proof. It is not
+// for the two lowest nodes of a proof of a hash or of a seek, and for the nodes of an upgrade that
+// merge with additional ones.
+//
+// A Batch and a Reorg tell the two kinds apart: only nodes with a proven size are meant to be stored.
+// The others are good enough to hold proofs against, by their hash, and to guess by where a byte is.
 package merkle

@@ -149,6 +149,15 @@ func (s store) put(nodes ...merkle.Node) {
 	}
 }
 
+// note keeps nodes whose sizes nobody vouches for as JavaScript does, but not in place of others.
+func (s store) note(nodes ...merkle.Node) {
+	for _, n := range nodes {
+		if _, ok := s[n.Index]; !ok {
+			s[n.Index] = n
+		}
+	}
+}
+
 func (s store) ReadNodes(_ context.Context, at []flattree.Index, dst []merkle.Node) error {
 	for i, index := range at {
 		dst[i] = s[index]
@@ -215,6 +224,7 @@ func (r *reader) apply(p *merkle.Proof, s merkle.SigVerifier) error {
 		return err
 	}
 	r.nodes.put(b.Nodes()...)
+	r.nodes.note(b.Unproven()...)
 	r.tree = b.Tree()
 	if p.Block != nil {
 		r.blocks[p.Block.Index] = p.Block.Value

@@ -3,6 +3,7 @@ package merkle
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/p2pcore/p2pcore/internal/flattree"
 )
@@ -16,6 +17,7 @@ type Reorg struct {
 	tree      *Tree
 	signature []byte
 	nodes     []Node
+	proven    []bool                 // of nodes: the size is true, too
 	index     map[flattree.Index]int // position in nodes
 
 	ancestors uint64
@@ -52,7 +54,10 @@ func (t *Tree) NewReorg(ctx context.Context, r NodeReader, p *Proof, s SigVerifi
 		signature: b.Signature(),
 		index:     make(map[flattree.Index]int),
 	}
-	g.add(b.Nodes())
+	g.add(b.Nodes(), true)
+	if err := g.addUnproven(ctx, r, b.Unproven()); err != nil {
+		return nil, err
+	}
 	return g, g.compareRoots(ctx, r)
 }
 
@@ -73,8 +78,21 @@ func (g *Reorg) Tree() *Tree { return g.tree }
 // Signature returns the signature of the new head.
 func (g *Reorg) Signature() []byte { return g.signature }
 
-// Nodes returns the verified nodes of the new fork, to be stored with it. The slice is the Reorg's.
-func (g *Reorg) Nodes() []Node { return g.nodes }
+// Nodes returns the verified nodes of the new fork, to be stored with it: those with a true size.
+func (g *Reorg) Nodes() []Node { return g.those(true) }
+
+// Unproven returns the others, see Batch.Unproven.
+func (g *Reorg) Unproven() []Node { return g.those(false) }
+
+func (g *Reorg) those(proven bool) []Node {
+	var nodes []Node
+	for i, n := range g.nodes {
+		if g.proven[i] == proven {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
 
 // Ancestors returns how many blocks both forks are known to have in common, for now. It never
 // exceeds the length of either.
@@ -105,7 +123,8 @@ func (g *Reorg) Verify(ctx context.Context, r NodeReader, p *Proof) error {
 	if p.Fork != g.tree.head.Fork {
 		return fmt.Errorf("%w: %d, not %d", ErrStaleFork, p.Fork, g.tree.head.Fork)
 	}
-	found, root, ok, claimed, err := recompute(nil, p)
+	var found climbed
+	root, ok, err := found.recompute(p)
 	if err != nil {
 		return err
 	}
@@ -116,32 +135,73 @@ func (g *Reorg) Verify(ctx context.Context, r NodeReader, p *Proof) error {
 	switch {
 	case !known:
 		return fmt.Errorf("%w: %d, to compare a proof with", ErrMissingNode, root.Index)
-	case g.nodes[i].Hash != root.Hash || claimed && g.nodes[i].Size != root.Size:
+	case g.nodes[i].Hash != root.Hash, root.raw && g.proven[i] && g.nodes[i].Size != root.Size:
 		return fmt.Errorf("%w: node %d", ErrInvalidChecksum, root.Index)
 	case g.same || root.Index != g.diff:
 		return nil
 	}
 	nodes := len(g.nodes)
-	g.add(found)
-	diff, hash, err := g.descend(ctx, r, g.diff, g.hash)
+	g.add(found.proven[:len(found.proven)-1], true)
+	if !root.raw && !g.proven[i] {
+		g.prove(root.Node)
+	}
+	err = g.addUnproven(ctx, r, found.unproven)
+	diff, hash := g.diff, g.hash
+	if err == nil {
+		diff, hash, err = g.descend(ctx, r, diff, hash)
+	}
 	if err != nil {
 		for _, n := range g.nodes[nodes:] {
 			delete(g.index, n.Index)
 		}
-		g.nodes = g.nodes[:nodes]
+		g.nodes, g.proven = g.nodes[:nodes], g.proven[:nodes]
 		return err
 	}
 	g.setDiff(diff, hash)
 	return nil
 }
 
-// add keeps nodes of the new fork, each once.
-func (g *Reorg) add(nodes []Node) {
+// add keeps nodes of the new fork, each once, and as it is proven.
+func (g *Reorg) add(nodes []Node, proven bool) {
 	for _, n := range nodes {
-		if _, ok := g.index[n.Index]; !ok {
+		i, ok := g.index[n.Index]
+		switch {
+		case !ok:
 			g.index[n.Index] = len(g.nodes)
-			g.nodes = append(g.nodes, n)
+			g.nodes, g.proven = append(g.nodes, n), append(g.proven, proven)
+		case proven && !g.proven[i]:
+			g.nodes[i], g.proven[i] = n, true
 		}
+	}
+}
+
+// addUnproven keeps pairs of siblings, of which only the sum of the sizes is true, unless one is stored: that
+// is a common one, and tells both.
+func (g *Reorg) addUnproven(ctx context.Context, r NodeReader, nodes []Node) error {
+	for pair := range slices.Chunk(nodes, 2) {
+		at, stored := [2]flattree.Index{pair[0].Index, pair[1].Index}, [2]Node{}
+		if err := readNodes(ctx, r, at[:], stored[:]); err != nil {
+			return err
+		}
+		sum := pair[0].Size + pair[1].Size
+		proven := false
+		for i := range pair {
+			if g.stands(stored[i], pair[i]) && stored[i].Size <= sum {
+				pair[i].Size, pair[1-i].Size = stored[i].Size, sum-stored[i].Size
+				proven = true
+			}
+		}
+		g.add(pair, proven)
+	}
+	return nil
+}
+
+// prove makes the size of a known node true, and with it that of its sibling.
+func (g *Reorg) prove(n Node) {
+	g.add([]Node{n}, true)
+	i, ok := g.index[n.Index.Sibling()]
+	if above, known := g.index[n.Index.Parent()]; ok && known && !g.proven[i] && g.nodes[above].Size >= n.Size {
+		g.nodes[i].Size, g.proven[i] = g.nodes[above].Size-n.Size, true
 	}
 }
 

@@ -25,7 +25,7 @@ type Place struct {
 // padding bytes do not count. Blocks without bytes are passed over, except block 0 for byte 0. r is
 // called once per level.
 //
-// The result is only as good as the stored sizes; see the package comment. The error is
+// The result is only as good as the sizes that r gives; see the package comment. The error is
 // ErrInvalidRequest if a node has fewer bytes than its padding, else that of r.
 func (t *Tree) Seek(ctx context.Context, r NodeReader, bytes, padding uint64) (Place, error) {
 	if bytes == 0 {

@@ -231,6 +231,7 @@ func TestVectorsReorg(t *testing.T) {
 			}
 		}
 		r.nodes.put(g.Nodes()...)
+		r.nodes.note(g.Unproven()...)
 		r.tree = g.Tree()
 		checkStored(t, c.Name+" after", r.nodes, c.ReaderAfter.Nodes)
 		if got := r.tree.Head().Hash; got != merkle.Hash(c.ReaderAfter.TreeHash) {

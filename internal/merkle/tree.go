@@ -104,12 +104,12 @@ func (t *Tree) Extend(blocks uint64, find func(flattree.Index) (Node, bool)) (*T
 		return nil, fmt.Errorf("%w: extension by %d blocks", ErrInvalidOperation, blocks)
 	}
 	b := t.NewBatch()
-	take := func(at flattree.Index) (Node, error) {
+	take := func(at flattree.Index) (top, error) {
 		n, ok := find(at)
 		if !ok {
-			return Node{}, fmt.Errorf("%w: %d", ErrMissingNode, at)
+			return top{}, fmt.Errorf("%w: %d", ErrMissingNode, at)
 		}
-		return n, checkNode(n, at)
+		return top{n, true}, checkNode(n, at)
 	}
 	if err := b.grow(t.head.Length+blocks, take); err != nil {
 		return nil, err

@@ -17,6 +17,9 @@ const (
 	MaxDepth = 52
 )
 
+// SizeUnproven is added to the size of a node by a NodeReader that knows only the hash to be right.
+const SizeUnproven uint64 = 1 << 63
+
 // Hash is a BLAKE2b-256 digest. The zero Hash stands for "none".
 type Hash [32]byte
 

@@ -7,30 +7,37 @@ import (
 )
 
 // queue hands out the nodes of one list of a proof in the order in which they are called for. One
-// extra node, computed before, may be called for at any point.
+// extra node, from another part of the proof, may be called for at any point.
 type queue struct {
 	nodes []Node
-	extra *Node
+	extra *top
+}
+
+// top is the topmost node that a part of a proof leads to. It is raw if that part is this node alone, as
+// the peer sent it; else it was computed.
+type top struct {
+	Node
+	raw bool
 }
 
 func (q *queue) empty() bool { return len(q.nodes) == 0 && q.extra == nil }
 
-// take returns the node at an index: the extra one if it is that, else the next of the list.
-func (q *queue) take(at flattree.Index) (Node, error) {
+// take returns the node at an index: the extra one if it is that, else the next of the list, which is raw.
+func (q *queue) take(at flattree.Index) (top, error) {
 	if q.extra != nil && q.extra.Index == at {
 		n := *q.extra
 		q.extra = nil
 		return n, nil
 	}
 	if len(q.nodes) == 0 {
-		return Node{}, fmt.Errorf("%w: none is left for %d", ErrInvalidOperation, at)
+		return top{}, fmt.Errorf("%w: none is left for %d", ErrInvalidOperation, at)
 	}
 	n := q.nodes[0]
 	if err := checkNode(n, at); err != nil {
-		return Node{}, err
+		return top{}, err
 	}
 	q.nodes = q.nodes[1:]
-	return n, nil
+	return top{n, true}, nil
 }
 
 // checkNode refuses a node of a peer that is not the one called for, or cannot be one of a tree.
@@ -53,7 +60,7 @@ func parent(a, b Node) (Node, error) {
 // other parts (nil if there are none). It reports whether the upgrade called for root. Nodes that are
 // left over in the first list do no harm: what counts is the hash of the result, which the caller
 // checks. On an error the batch is half changed.
-func (b *Batch) applyUpgrade(u *UpgradeProof, root *Node) (used bool, err error) {
+func (b *Batch) applyUpgrade(u *UpgradeProof, root *top) (used bool, err error) {
 	if u.Length == 0 || u.Start > MaxLength || u.Length > MaxLength-u.Start {
 		return false, fmt.Errorf("%w: upgrade %d+%d", ErrInvalidOperation, u.Start, u.Length)
 	}
@@ -81,7 +88,7 @@ func (b *Batch) applyUpgrade(u *UpgradeProof, root *Node) (used bool, err error)
 
 // grow walks over the roots of a tree of length blocks and takes what the own tree lacks for them. If
 // the own tree has these roots already, it takes nothing and stays as long as it is.
-func (b *Batch) grow(length uint64, take func(flattree.Index) (Node, error)) error {
+func (b *Batch) grow(length uint64, take func(flattree.Index) (top, error)) error {
 	var buf [MaxDepth + 1]flattree.Index
 	own := 0
 	climb := len(b.roots) > 0
@@ -112,7 +119,7 @@ func (b *Batch) grow(length uint64, take func(flattree.Index) (Node, error)) err
 	return nil
 }
 
-func (b *Batch) takeAndPush(at flattree.Index, take func(flattree.Index) (Node, error)) error {
+func (b *Batch) takeAndPush(at flattree.Index, take func(flattree.Index) (top, error)) error {
 	n, err := take(at)
 	if err != nil {
 		return err
@@ -137,12 +144,12 @@ func (b *Batch) pushAdditional(n Node) error {
 	if err := checkNode(n, n.Index); err != nil {
 		return err
 	}
-	return b.pushProved(n)
+	return b.pushProved(top{n, true})
 }
 
 // pushProved is push for nodes of a peer: what is too large is the peer's fault.
-func (b *Batch) pushProved(n Node) error {
-	if err := b.push(n); err != nil {
+func (b *Batch) pushProved(n top) error {
+	if err := b.push(n.Node, n.raw); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidOperation, err)
 	}
 	return nil

@@ -11,10 +11,11 @@ import (
 // scratch is what VerifyMany works with, kept between calls.
 type scratch struct {
 	pending []checked
-	found   []Node // nodes of the pending proofs
+	found   climbed // nodes of the pending proofs
 	at      []flattree.Index
 	stored  []Node
-	roots   []Node
+	roots   []Node                 // before a proof
+	before  []Node                 // roots before all of them
 	index   map[flattree.Index]int // position in Batch.nodes, up to indexed
 	indexed int
 }
@@ -22,11 +23,23 @@ type scratch struct {
 // checked is a proof whose own hashes have been computed.
 type checked struct {
 	err        error
-	root       Node // the topmost computed node
+	root       top // the topmost node
 	hasRoot    bool
-	claimed    bool // root was not computed but comes from the proof as it is
-	start, end int  // its nodes in scratch.found
+	start, end mark // its nodes in scratch.found
 	anchor     int  // position in scratch.at
+}
+
+// climbed are the nodes that proofs lead over: those whose size is true if the topmost one is right, and the
+// others.
+type climbed struct{ proven, unproven []Node }
+
+// mark is a position in climbed.
+type mark struct{ proven, unproven int }
+
+func (c *climbed) mark() mark { return mark{len(c.proven), len(c.unproven)} }
+
+func (c *climbed) cut(m mark) {
+	c.proven, c.unproven = c.proven[:m.proven], c.unproven[:m.unproven]
 }
 
 // Verify checks a proof against the tree with the changes so far and adds what it proves to the
@@ -36,8 +49,10 @@ type checked struct {
 // A proof is held against what is known: the topmost node that its block, hash and seek parts lead to
 // must be called for by its upgrade, or be stored, or have been verified by this batch; and a longer
 // head must have a signature that s accepts. An upgrade whose length is not past the own one and whose
-// roots are all known proves nothing new: it is dropped, its signature is not looked at. r is called
-// once at most.
+// roots are all known proves nothing new: it is dropped, its signature is not looked at.
+//
+// r is called once, and once more if it gives a node with another size than the proof shows it to have, as
+// with SizeUnproven: the node and its sibling are then in Nodes, with their true sizes.
 //
 // The errors are ErrStaleFork, ErrInvalidProof (ErrInvalidOperation, with ErrStale if the upgrade is
 // from another length; or ErrPrologue), ErrMissingNode if the node to compare with is not stored,
@@ -52,18 +67,19 @@ func (b *Batch) Verify(ctx context.Context, r NodeReader, p *Proof, s SigVerifie
 
 // VerifyMany verifies proofs one after the other, as Verify does, and sets errs[i] to the verdict on
 // ps[i]; len(errs) == len(ps). A proof that fails does not touch the others. All stored nodes that the
-// proofs are compared with are read by one call of r. The error is that of r; the batch is then as
-// before.
+// proofs are compared with are read by one call of r, and those with a wrong size one by one. The error is
+// that of r; the batch is then as before.
 func (b *Batch) VerifyMany(ctx context.Context, r NodeReader, ps []*Proof, s SigVerifier, errs []error) error {
 	v := &b.verify
-	v.pending, v.found, v.at = v.pending[:0], v.found[:0], v.at[:0]
+	v.pending, v.at = v.pending[:0], v.at[:0]
+	v.found.cut(mark{})
 	v.pending = slices.Grow(v.pending, len(ps))
 	v.at = slices.Grow(v.at, len(ps))
 	most := 0
 	for _, p := range ps {
 		most += mostNodes(p)
 	}
-	v.found = slices.Grow(v.found, most)
+	v.found.proven = slices.Grow(v.found.proven, most)
 	b.nodes = slices.Grow(b.nodes, most)
 	for _, p := range ps {
 		c := b.check(p)
@@ -80,9 +96,16 @@ func (b *Batch) VerifyMany(ctx context.Context, r NodeReader, ps []*Proof, s Sig
 	if err := readNodes(ctx, r, v.at, v.stored); err != nil {
 		return err
 	}
+	undo := b.mark(&v.before)
 	for i, p := range ps {
-		if errs[i] = v.pending[i].err; errs[i] == nil {
-			errs[i] = b.accept(p, &v.pending[i], s)
+		if errs[i] = v.pending[i].err; errs[i] != nil {
+			continue
+		}
+		var err error
+		if errs[i], err = b.accept(ctx, r, p, &v.pending[i], s); err != nil {
+			b.reset(undo, v.before)
+			v.index, v.indexed = nil, 0
+			return err
 		}
 	}
 	return nil
@@ -106,37 +129,45 @@ func mostNodes(p *Proof) int {
 // check computes the hashes of a proof's block, hash and seek parts into scratch.found.
 func (b *Batch) check(p *Proof) checked {
 	v := &b.verify
-	c := checked{start: len(v.found)}
+	c := checked{start: v.found.mark()}
 	if p.Fork != b.base.head.Fork {
 		c.err = fmt.Errorf("%w: %d, not %d", ErrStaleFork, p.Fork, b.base.head.Fork)
 		return c
 	}
-	v.found, c.root, c.hasRoot, c.claimed, c.err = recompute(v.found, p)
+	c.root, c.hasRoot, c.err = v.found.recompute(p)
 	if c.err != nil {
-		v.found = v.found[:c.start]
+		v.found.cut(c.start)
 	}
-	c.end = len(v.found)
+	c.end = v.found.mark()
 	return c
 }
 
-// accept compares a checked proof with what is known and adds it to the batch.
-func (b *Batch) accept(p *Proof, c *checked, s SigVerifier) error {
-	undo := b.mark()
+// accept compares a checked proof with what is known and adds it to the batch. err is that of r.
+func (b *Batch) accept(ctx context.Context, r NodeReader, p *Proof, c *checked, s SigVerifier) (verdict, err error) {
+	v := &b.verify
+	undo := b.mark(&v.roots)
+	fail := func(verdict error) (error, error) {
+		b.reset(undo, v.roots)
+		return verdict, nil
+	}
 	used := false
 	if p.Upgrade != nil {
-		var root *Node
+		var root *top
 		if c.hasRoot {
 			root = &c.root
 		}
-		var err error
-		if used, err = b.applyUpgrade(p.Upgrade, root); err != nil {
-			b.reset(undo)
-			return err
+		if used, verdict = b.applyUpgrade(p.Upgrade, root); verdict != nil {
+			return fail(verdict)
 		}
 	}
-	found := b.verify.found[c.start:c.end]
+	found := v.found.proven[c.start.proven:c.end.proven]
+	var known, sibling Node
+	if c.hasRoot {
+		// The last one found is the root. The upgrade has added it, or it is known.
+		found = found[:len(found)-1]
+	}
 	if c.hasRoot && !used {
-		known := b.verify.stored[c.anchor]
+		known = v.stored[c.anchor]
 		if _, end := c.root.Index.Blocks(); end > b.length {
 			known = Node{} // a leftover of a longer tree proves nothing
 		} else if known.Missing() {
@@ -144,24 +175,55 @@ func (b *Batch) accept(p *Proof, c *checked, s SigVerifier) error {
 		}
 		switch {
 		case known.Missing():
-			b.reset(undo)
-			return fmt.Errorf("%w: %d, to compare a proof with", ErrMissingNode, c.root.Index)
-		case known.Hash != c.root.Hash || c.claimed && known.Size != c.root.Size:
-			b.reset(undo)
-			return fmt.Errorf("%w: node %d", ErrInvalidChecksum, c.root.Index)
-		case known == c.root:
-			found = found[:len(found)-1] // the last one found is the root, which is known
+			return fail(fmt.Errorf("%w: %d, to compare a proof with", ErrMissingNode, c.root.Index))
+		case known.Hash != c.root.Hash, c.root.raw && known.Size != c.root.Size && known.Size < SizeUnproven:
+			return fail(fmt.Errorf("%w: node %d", ErrInvalidChecksum, c.root.Index))
+		case known.Size != c.root.Size && !c.root.raw:
+			if sibling, err = b.siblingOf(ctx, r, undo.nodes, c.root.Node); err != nil {
+				return nil, err
+			}
+			if sibling.Missing() {
+				return fail(fmt.Errorf("%w: the sibling of %d, or its parent", ErrMissingNode, c.root.Index))
+			}
 		}
 	}
 	if b.length > undo.length {
 		if err := b.checkSignature(p.Upgrade.Signature, s); err != nil {
-			b.reset(undo)
-			return err
+			return fail(err)
 		}
 		b.signature = p.Upgrade.Signature
+		b.raw = 0 // the tree hash commits to the sizes of roots
 	}
 	b.nodes = append(b.nodes, found...)
-	return nil
+	if !sibling.Missing() {
+		b.nodes = append(b.nodes, c.root.Node, sibling)
+	}
+	b.unproven = append(b.unproven, v.found.unproven[c.start.unproven:c.end.unproven]...)
+	return nil, nil
+}
+
+// siblingOf returns the sibling of a node of which only the hash was known until now: of both, the parent's
+// size tells the sum. It is Missing if the sibling or the parent is not known any more.
+func (b *Batch) siblingOf(ctx context.Context, r NodeReader, nodes int, n Node) (Node, error) {
+	at := [2]flattree.Index{n.Index.Sibling(), n.Index.Parent()}
+	var got [2]Node
+	if err := readNodes(ctx, r, at[:], got[:]); err != nil {
+		return Node{}, err
+	}
+	for i := range at {
+		if own := b.lookup(nodes, at[i]); !own.Missing() {
+			got[i] = own
+		}
+	}
+	sibling, above := got[0], got[1]
+	if sibling.Missing() || above.Missing() || above.Size < n.Size {
+		return Node{}, nil
+	}
+	sibling.Size = above.Size - n.Size
+	if ParentNode(n, sibling) != above {
+		return Node{}, nil
+	}
+	return sibling, nil
 }
 
 func (b *Batch) checkSignature(signature []byte, s SigVerifier) error {
@@ -171,69 +233,74 @@ func (b *Batch) checkSignature(signature []byte, s SigVerifier) error {
 	return nil
 }
 
-// recompute climbs from the lowest nodes of a proof's seek, block or hash part to the topmost node
-// that they give, and appends every node on the way, the topmost one last.
-func recompute(dst []Node, p *Proof) (found []Node, root Node, ok, claimed bool, err error) {
+// recompute climbs from the lowest nodes of a proof's seek, block or hash part to the topmost node that they
+// give, and adds every node on the way. The topmost one is the last of the proven ones.
+func (c *climbed) recompute(p *Proof) (root top, ok bool, err error) {
 	if p.Seek != nil && len(p.Seek.Nodes) > 0 {
 		q := queue{nodes: p.Seek.Nodes}
 		if root, err = q.take(p.Seek.Nodes[0].Index); err != nil {
-			return dst, root, false, false, err
+			return root, false, err
 		}
-		claimed = len(p.Seek.Nodes) == 1
-		if dst, root, err = climb(append(dst, root), root, &q); err != nil {
-			return dst, root, false, false, err
+		if root, err = c.climb(root, &q); err != nil {
+			return root, false, err
 		}
 		ok = true
 	}
 	var q queue
-	var start Node
+	var start top
 	switch {
 	case p.Block != nil:
 		if p.Block.Index >= MaxLength {
-			return dst, root, false, false, fmt.Errorf("%w: block %d", ErrInvalidOperation, p.Block.Index)
+			return root, false, fmt.Errorf("%w: block %d", ErrInvalidOperation, p.Block.Index)
 		}
 		q.nodes = p.Block.Nodes
-		start = LeafNode(p.Block.Index, p.Block.Value)
+		start = top{LeafNode(p.Block.Index, p.Block.Value), false}
 	case p.Hash != nil:
 		q.nodes = p.Hash.Nodes
 	default:
-		return dst, root, ok, claimed, nil
+		return root, ok, nil
 	}
 	if ok {
+		c.proven = c.proven[:len(c.proven)-1] // it is on the way up
 		extra := root
 		q.extra = &extra
 	}
 	if p.Block == nil {
-		claimed = len(q.nodes) == 1 && q.extra == nil || len(q.nodes) == 0 && claimed
 		if start, err = q.take(p.Hash.Index); err != nil {
-			return dst, root, false, false, err
+			return root, false, err
 		}
-	} else {
-		claimed = false
 	}
-	dst, root, err = climb(append(dst, start), start, &q)
-	return dst, root, err == nil, claimed, err
+	root, err = c.climb(start, &q)
+	return root, err == nil, err
 }
 
-// climb takes siblings until the queue is empty, and computes their parents.
-func climb(dst []Node, at Node, q *queue) ([]Node, Node, error) {
+// climb takes siblings until the queue is empty, and computes their parents. Of two raw siblings the sizes
+// could have been shifted from one to the other without their parent changing.
+func (c *climbed) climb(at top, q *queue) (top, error) {
 	if at.Index > maxIndex {
-		return dst, at, fmt.Errorf("%w: node %d", ErrInvalidOperation, at.Index)
+		return at, fmt.Errorf("%w: node %d", ErrInvalidOperation, at.Index)
 	}
 	for !q.empty() {
 		if at.Index.Depth() >= MaxDepth {
-			return dst, at, fmt.Errorf("%w: %d lead past the largest tree", ErrInvalidOperation, len(q.nodes))
+			return at, fmt.Errorf("%w: %d lead past the largest tree", ErrInvalidOperation, len(q.nodes))
 		}
 		sibling, err := q.take(at.Index.Sibling())
 		if err != nil {
-			return dst, at, err
+			return at, err
 		}
-		if at, err = parent(at, sibling); err != nil {
-			return dst, at, err
+		above, err := parent(at.Node, sibling.Node)
+		if err != nil {
+			return at, err
 		}
-		dst = append(dst, sibling, at)
+		if at.raw && sibling.raw {
+			c.unproven = append(c.unproven, at.Node, sibling.Node)
+		} else {
+			c.proven = append(c.proven, at.Node, sibling.Node)
+		}
+		at = top{above, false}
 	}
-	return dst, at, nil
+	c.proven = append(c.proven, at.Node)
+	return at, nil
 }
 
 // lookup finds a node among the first n of the batch, which no later error takes back.
@@ -251,21 +318,27 @@ func (b *Batch) lookup(n int, at flattree.Index) Node {
 	return Node{}
 }
 
-// state of a batch to go back to.
+// undo is the state of a batch to go back to.
 type undo struct {
-	length, size uint64
-	nodes        int
-	hash         Hash
-	hashed       bool
+	length, size    uint64
+	nodes, unproven int
+	raw             uint64
+	signature       []byte
+	hash            Hash
+	hashed          bool
 }
 
-func (b *Batch) mark() undo {
-	b.verify.roots = append(b.verify.roots[:0], b.roots...)
-	return undo{length: b.length, size: b.size, nodes: len(b.nodes), hash: b.hash, hashed: b.hashed}
+// mark returns the state as it is, and keeps the roots in a slice to be reused.
+func (b *Batch) mark(roots *[]Node) undo {
+	*roots = append((*roots)[:0], b.roots...)
+	return undo{
+		length: b.length, size: b.size, nodes: len(b.nodes), unproven: len(b.unproven), raw: b.raw,
+		signature: b.signature, hash: b.hash, hashed: b.hashed,
+	}
 }
 
-func (b *Batch) reset(u undo) {
-	b.length, b.size, b.hash, b.hashed = u.length, u.size, u.hash, u.hashed
-	b.nodes = b.nodes[:u.nodes]
-	b.roots = append(b.roots[:0], b.verify.roots...)
+func (b *Batch) reset(u undo, roots []Node) {
+	b.length, b.size, b.raw, b.signature, b.hash, b.hashed = u.length, u.size, u.raw, u.signature, u.hash, u.hashed
+	b.nodes, b.unproven = b.nodes[:u.nodes], b.unproven[:u.unproven]
+	b.roots = append(b.roots[:0], roots...)
 }
