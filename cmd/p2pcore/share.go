@@ -85,6 +85,9 @@ type sharing struct {
 	keyInLink bool
 	secret    string // encryption key for the link
 	linked    bool   // the link is printed
+
+	wait *patience // for the first peer that has everything; nil: for nobody
+	most uint64    // blocks that a peer had so far
 }
 
 func (s *sharing) run(cmd *cobra.Command, path string, split splitting) error {
@@ -129,10 +132,17 @@ func (s *sharing) run(cmd *cobra.Command, path string, split splitting) error {
 			return err
 		}
 	}
+	if s.once { // else it serves, and waits for nothing
+		ctx, s.wait = a.wait(ctx)
+		s.wait.waiting("no-peers", "no peer has fetched everything")
+	}
 	err = c.Events(ctx, func() client.Request {
 		query := withPeers(url.Values{"name": {s.name}}, a.flags.peers)
 		return client.Request{Method: http.MethodGet, Path: corePath(info.ID, "/announce"), Query: query}
 	}, s.event)
+	if s.wait != nil {
+		err = s.wait.end(err)
+	}
 	if errors.Is(err, errInterrupted) && s.linked && !s.once {
 		return nil
 	}
@@ -172,8 +182,15 @@ func (s *sharing) event(e api.Event) (done bool, err error) {
 			out.Note("serving %s in %d blocks until Ctrl-C; fetch it with: p2pcore get 'LINK'", output.Bytes(e.Shared.ByteLength), e.Shared.Length)
 		}
 	case "waiting":
+		if s.wait != nil {
+			s.wait.waiting(e.Reason, e.Message)
+		}
 		out.Waiting(e.Reason, e.Message)
 	case "progress":
+		if s.wait != nil && e.Done > s.most {
+			s.most = e.Done
+			s.wait.moved()
+		}
 		out.Show("blocks at the furthest peer", e, false)
 	case "complete":
 		out.Note("peer %s has everything", e.Peer)
