@@ -22,6 +22,9 @@ const (
 
 // Config says what a connection is between.
 type Config struct {
+	// Noise is the encryption of the stream, if it is JavaScript's own: then Initiator and Binding need not be set
+	// and are not looked at. Nil is a plain stream, which has to be encrypted below.
+	Noise *Noise
 	// Initiator says whether this side opened the stream. Exactly one side has.
 	Initiator bool
 	// Binding is a value of 16 to 64 bytes that both sides agree on and that no other stream has,
@@ -79,10 +82,15 @@ type ConnStats struct {
 }
 
 // NewConn returns a connection over rwc, which belongs to it from now on. Nothing is read or
-// written before Run. It panics if the binding is not of 16 to 64 bytes.
+// written before Run. It panics if the binding is not of 16 to 64 bytes. With Config.Noise, rwc is the stream that
+// it was opened on, and no other Conn may have the same.
 //
 // Read and Write of rwc must return when it is closed or, if it has such a method, Reset.
 func NewConn(rwc io.ReadWriteCloser, cfg Config) *Conn {
+	var frames framing = plain{}
+	if n := cfg.Noise; n != nil {
+		frames, cfg.Initiator, cfg.Binding = n.stream, n.initiator, n.Binding()
+	}
 	if len(cfg.Binding) < minBinding || len(cfg.Binding) > maxBinding {
 		panic("protocol: binding must have 16 to 64 bytes")
 	}
@@ -91,10 +99,10 @@ func NewConn(rwc io.ReadWriteCloser, cfg Config) *Conn {
 	}
 	c := &Conn{
 		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger.With("peer", cfg.Peer),
-		stream: newStream(rwc),
+		stream: newStream(rwc, frames),
 		wake:   make(chan struct{}, 1), relief: make(chan struct{}, 1),
 		stop: make(chan struct{}), done: make(chan struct{}), quiet: make(chan struct{}, 2),
-		mux: muxer.New(frameHeader), links: make(map[feed.DiscoveryKey]*link),
+		mux: muxer.New(frames.Headroom()), links: make(map[feed.DiscoveryKey]*link),
 	}
 	c.mux.Cork() // for good: what piles up while the writer is busy goes out as one batch
 	return c
@@ -278,8 +286,7 @@ func (c *Conn) writeLoop() {
 		var err error
 		switch {
 		case ok:
-			putFrameLength(f.Bytes, len(f.Bytes)-frameHeader)
-			err = c.stream.write(f.Bytes)
+			err = c.stream.writeMessage(f.Bytes)
 		case finishing:
 			if err := c.stream.rwc.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 				c.fail(fmt.Errorf("end the sending side: %w", err))
@@ -292,7 +299,7 @@ func (c *Conn) writeLoop() {
 			case <-c.stop:
 				return
 			case <-timer.C:
-				err = c.stream.write(make([]byte, frameHeader))
+				err = c.stream.writeMessage(make([]byte, c.stream.framing.Headroom()))
 			}
 		}
 		if err != nil {

@@ -15,37 +15,61 @@ func frameLength(h [frameHeader]byte) int { return int(h[0]) | int(h[1])<<8 | in
 
 func putFrameLength(b []byte, n int) { b[0], b[1], b[2] = byte(n), byte(n>>8), byte(n>>16) }
 
-// readBody reads n bytes. Memory is taken as they arrive.
-func readBody(r io.Reader, n int) ([]byte, error) {
-	b := make([]byte, min(n, frameStep))
-	for at := 0; ; {
+// readBody reads n bytes, with room bytes of anything in front of them. Memory is taken as they arrive.
+func readBody(r io.Reader, room, n int) ([]byte, error) {
+	b := make([]byte, room+min(n, frameStep))
+	for at := room; ; {
 		if _, err := io.ReadFull(r, b[at:]); err != nil {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return nil, err
 		}
-		if len(b) == n {
+		if len(b) == room+n {
 			return b, nil
 		}
 		at = len(b)
-		b = append(b, make([]byte, min(n-at, at))...)
+		b = append(b, make([]byte, min(room+n-at, at))...)
 	}
 }
+
+// framing is how messages are laid in frames. One goroutine may seal while another opens.
+type framing interface {
+	// Headroom is how many bytes Seal and Open use in front of what they are given.
+	Headroom() int
+	// Seal makes a frame, its length included, of the message b[Headroom():], in the memory of b if it can.
+	Seal(b []byte) ([]byte, error)
+	// Open returns the message in the body b[Headroom():], in the memory of b. An empty one is none.
+	Open(b []byte) ([]byte, error)
+}
+
+// plain is the framing of a stream that is encrypted below: a message is a body.
+type plain struct{}
+
+func (plain) Headroom() int { return frameHeader }
+
+func (plain) Seal(b []byte) ([]byte, error) {
+	putFrameLength(b, len(b)-frameHeader)
+	return b, nil
+}
+
+func (plain) Open(b []byte) ([]byte, error) { return b[frameHeader:], nil }
 
 // stream is the byte stream below a connection, with a record of when it last made progress. The
 // reader and the writer use one direction each; anybody may ask for overdue and abort.
 type stream struct {
-	rwc io.ReadWriteCloser
-	in  *bufio.Reader
+	// Set in newStream.
+	rwc     io.ReadWriteCloser
+	framing framing
+	in      *bufio.Reader
 
 	// Unix nanoseconds since which a Read or a Write is in progress, 0 if none is.
 	reading, writing atomic.Int64
 	received, sent   atomic.Uint64 // bytes
 }
 
-func newStream(rwc io.ReadWriteCloser) *stream {
-	s := &stream{rwc: rwc}
+func newStream(rwc io.ReadWriteCloser, f framing) *stream {
+	s := &stream{rwc: rwc, framing: f}
 	s.in = bufio.NewReaderSize((*timedReader)(s), readBuffer)
 	return s
 }
@@ -61,17 +85,35 @@ func (r *timedReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// readFrame returns the next frame that is not a keep-alive; the frame is the caller's. A clean end is io.EOF.
-func (s *stream) readFrame() ([]byte, error) {
+// readMessage returns what the next frame that is no keep-alive holds; the memory is the caller's. A clean end
+// is io.EOF.
+func (s *stream) readMessage() ([]byte, error) {
 	for {
 		var header [frameHeader]byte
 		if _, err := io.ReadFull(s.in, header[:]); err != nil {
 			return nil, err
 		}
-		if n := frameLength(header); n > 0 {
-			return readBody(s.in, n)
+		b, err := readBody(s.in, s.framing.Headroom(), frameLength(header))
+		if err != nil {
+			return nil, err
+		}
+		message, err := s.framing.Open(b)
+		if err != nil {
+			return nil, &ViolationError{Reason: "malformed stream", Err: err}
+		}
+		if len(message) > 0 {
+			return message, nil
 		}
 	}
+}
+
+// writeMessage writes the message b[Headroom():], of which nothing is left in b then. An empty one is a keep-alive.
+func (s *stream) writeMessage(b []byte) error {
+	frame, err := s.framing.Seal(b)
+	if err != nil {
+		return err
+	}
+	return s.write(frame)
 }
 
 // write writes b in steps, each of which has writeTimeout.

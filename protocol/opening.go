@@ -99,5 +99,5 @@ func ReadFrame(r io.Reader, limit int) ([]byte, error) {
 	if n > limit {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrFrameTooLarge, n, limit)
 	}
-	return readBody(r, n)
+	return readBody(r, 0, n)
 }

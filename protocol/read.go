@@ -17,7 +17,7 @@ const readEvents = 64
 func (c *Conn) readLoop() error {
 	events := make([]muxer.Event, 0, readEvents)
 	for {
-		frame, err := c.stream.readFrame()
+		frame, err := c.stream.readMessage()
 		if err != nil {
 			return err
 		}

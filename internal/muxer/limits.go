@@ -1,8 +1,9 @@
 package muxer
 
 const (
-	// maxFrame bounds a frame: its length has three bytes on the stream.
-	maxFrame = 1<<24 - 1
+	// maxFrame bounds a frame that is sent: its length has three bytes on the stream, and encrypting it there takes
+	// 17 bytes more.
+	maxFrame = 1<<24 - 1 - 32
 
 	// maxBatch is the size in bytes at which a batch is cut. Protomux cuts at 8 MiB; smaller batches
 	// let the credit for what has been written come back while the rest is still being written.

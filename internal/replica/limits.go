@@ -171,7 +171,7 @@ const (
 	maxHeldBytes = 1 << 20
 
 	// maxAnswerBytes bounds an answer: with what is around it, it has to fit into a frame.
-	maxAnswerBytes = wire.MaxMessage - 64
+	maxAnswerBytes = wire.MaxMessage - 128
 )
 
 // invalidDelay is how long the refusal of the n-th malformed request is held back.
