@@ -49,6 +49,7 @@ type candidate struct {
 	// inbound stream, which begins with that frame.
 	heard    bool
 	theirs   stamp
+	noise    bool // the stream is of ProtocolNoise, whose peers have no stamps; known once heard
 	attached bool
 }
 
@@ -107,9 +108,10 @@ func (d *dedup) wanted(p peer.ID) {
 	d.decide(doOpen, pr.held)
 }
 
-// incoming: the opening frame of a stream that p opened has arrived. The result names the stream.
-func (d *dedup) incoming(p peer.ID, theirs stamp) streamID {
-	s := &candidate{id: d.nextID(), heard: true, theirs: theirs}
+// incoming: the opening frame of a stream that p opened has arrived, or the first one of a handshake, which has no
+// stamp. The result names the stream.
+func (d *dedup) incoming(p peer.ID, theirs stamp, noise bool) streamID {
+	s := &candidate{id: d.nextID(), heard: true, theirs: theirs, noise: noise}
 	pr := d.pair(p)
 	c := pr.held
 	switch {
@@ -119,8 +121,8 @@ func (d *dedup) incoming(p peer.ID, theirs stamp) streamID {
 	case c.heard:
 		// The remote has spoken on c and now opens another stream: it lost c or restarted, and then s has the
 		// greater stamp; or s was delayed, and then c has it.
-		d.keepGreater(pr, &pr.held, s)
-	case bytes.Compare([]byte(p), []byte(d.self)) < 0:
+		d.keepBetter(p, pr, &pr.held, s)
+	case d.smaller(p):
 		// Ours is unanswered, the two crossed, and the remote is the smaller: its stream stays, and it decides the
 		// same. What it may have in reserve is c, which ends here.
 		d.lose(pr, c)
@@ -130,14 +132,31 @@ func (d *dedup) incoming(p peer.ID, theirs stamp) streamID {
 		// Crossed, and we are the smaller: c stays, if it is ever answered.
 		pr.reserve = s
 	default:
-		d.keepGreater(pr, &pr.reserve, s)
+		d.keepBetter(p, pr, &pr.reserve, s)
 	}
 	return s.id
 }
 
-// keepGreater leaves in *place the one of *place and s that has the remote's greater stamp.
-func (d *dedup) keepGreater(pr *pair, place **candidate, s *candidate) {
-	if !(*place).theirs.less(s.theirs) {
+// smaller tells whether p's ID is smaller than ours. Of streams that cross, the smaller peer's stays.
+func (d *dedup) smaller(p peer.ID) bool { return bytes.Compare([]byte(p), []byte(d.self)) < 0 }
+
+// beats tells whether s, which p has just opened, takes the place of c, which has been heard. JavaScript peers keep
+// whatever streams they are given, so where they are concerned any rule does that we alone keep.
+func (d *dedup) beats(p peer.ID, s, c *candidate) bool {
+	switch {
+	case s.noise != c.noise:
+		return c.noise
+	case !s.noise:
+		return c.theirs.less(s.theirs)
+	case c.outbound:
+		return d.smaller(p)
+	}
+	return true // of two by the same opener the newer
+}
+
+// keepBetter leaves in *place the one of *place and s that stays.
+func (d *dedup) keepBetter(p peer.ID, pr *pair, place **candidate, s *candidate) {
+	if !d.beats(p, s, *place) {
 		d.lose(pr, s)
 		return
 	}
@@ -146,15 +165,18 @@ func (d *dedup) keepGreater(pr *pair, place **candidate, s *candidate) {
 	d.attach(pr)
 }
 
-// answered: the remote's opening frame on a stream that we opened has arrived.
-func (d *dedup) answered(p peer.ID, id streamID, theirs stamp) {
+// answered: the remote's opening frame on a stream that we opened has arrived, or the handshake is done.
+func (d *dedup) answered(p peer.ID, id streamID, theirs stamp, noise bool) {
 	pr := d.pairs[p]
 	if pr == nil || pr.held == nil || pr.held.id != id || pr.held.heard {
 		return // lost meanwhile
 	}
-	pr.held.heard, pr.held.theirs = true, theirs
-	if pr.reserve != nil {
-		d.lose(pr, pr.reserve)
+	pr.held.heard, pr.held.theirs, pr.held.noise = true, theirs, noise
+	if r := pr.reserve; r != nil {
+		if noise && !r.noise {
+			pr.held, r = r, pr.held
+		}
+		d.lose(pr, r)
 		pr.reserve = nil
 	}
 	d.attach(pr)

@@ -71,6 +71,49 @@ func TestDedupRule(t *testing.T) {
 			incoming at 1.1: reset 3
 			ended 1:
 			ended 3: attach 2`},
+		{"noise: the newer of one opener", "small", `
+			noise: attach 1
+			noise: reset 1
+			ended 1: attach 2`},
+		{"noise: crossing a live one, the remote is smaller", "large", `
+			want: open 1
+			handshake 1: attach 1
+			noise: reset 1
+			ended 1: attach 2`},
+		{"noise: crossing a live one, we are smaller", "small", `
+			want: open 1
+			handshake 1: attach 1
+			noise: reset 2
+			ended 2:`},
+		{"noise: crossing, we are smaller", "small", `
+			want: open 1
+			noise:
+			handshake 1: reset 2
+			ended 2: attach 1`},
+		{"noise: crossing, the remote is smaller", "large", `
+			want: open 1
+			noise: reset 1
+			ended 1: attach 2`},
+		{"noise: the plain one stays", "small", `
+			incoming at 1.1: attach 1
+			noise: reset 2
+			ended 2:`},
+		{"noise: the plain one comes", "small", `
+			noise: attach 1
+			incoming at 1.1: reset 1
+			ended 1: attach 2`},
+		{"noise: a plain one in reserve", "small", `
+			want: open 1
+			incoming at 1.1:
+			handshake 1: reset 1
+			ended 1: attach 2`},
+		{"noise: a plain one for the reserve", "small", `
+			want: open 1
+			noise:
+			incoming at 1.1: reset 2
+			ended 2:
+			answered 1 at 1.2: reset 3
+			ended 3: attach 1`},
 		{"opens again after the end", "small", `
 			want: open 1
 			answered 1 at 1.1: attach 1
@@ -93,10 +136,15 @@ func TestDedupRule(t *testing.T) {
 					d.wanted(remote)
 				case "incoming":
 					scan(t, rest, "at %d.%d", &s.boot, &s.number)
-					d.incoming(remote, s)
+					d.incoming(remote, s, false)
+				case "noise":
+					d.incoming(remote, stamp{}, true)
+				case "handshake":
+					scan(t, rest, "%d", &id)
+					d.answered(remote, id, stamp{}, true)
 				case "answered":
 					scan(t, rest, "%d at %d.%d", &id, &s.boot, &s.number)
-					d.answered(remote, id, s)
+					d.answered(remote, id, s, false)
 				case "ended":
 					scan(t, rest, "%d", &id)
 					d.ended(remote, id)
@@ -116,7 +164,7 @@ func TestDedupForgetsPeersWithoutStreams(t *testing.T) {
 	t.Parallel()
 	d := newDedup("A")
 	d.wanted("B")
-	d.incoming("C", stamp{1, 1})
+	d.incoming("C", stamp{1, 1}, false)
 	d.ended("B", 1)
 	d.ended("C", 2)
 	if len(d.pairs) != 0 {

@@ -128,7 +128,7 @@ func (m *model) carryOut(i int) {
 			if s.opener != i {
 				frame := m.stamp(i)
 				m.send(s, i, func() {
-					m.nodes[1-i].d.answered(n.id, s.id[1-i], frame)
+					m.nodes[1-i].d.answered(n.id, s.id[1-i], frame, false)
 					m.carryOut(1 - i)
 				})
 			}
@@ -160,7 +160,7 @@ func (m *model) open(i int, id streamID) {
 			return
 		}
 		remote := m.nodes[1-i]
-		s.id[1-i] = remote.d.incoming(n.id, s.frame)
+		s.id[1-i] = remote.d.incoming(n.id, s.frame, false)
 		remote.byID[s.id[1-i]] = s
 		m.carryOut(1 - i)
 	})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -138,7 +139,7 @@ func connect(t testing.TB, a, b *Node) {
 func streams(n *Node, p peer.ID) (count int) {
 	for _, c := range n.Host().Network().ConnsToPeer(p) {
 		for _, s := range c.GetStreams() {
-			if s.Protocol() == ProtocolPlain {
+			if slices.Contains(streamProtocols, s.Protocol()) {
 				count++
 			}
 		}

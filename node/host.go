@@ -83,8 +83,8 @@ func newResourceManager(c *config) (network.ResourceManager, error) {
 	limits := rcmgr.PartialLimitConfig{
 		Service:      map[string]rcmgr.ResourceLimits{serviceName: all},
 		ServicePeer:  map[string]rcmgr.ResourceLimits{serviceName: one},
-		Protocol:     map[protocol.ID]rcmgr.ResourceLimits{ProtocolPlain: all},
-		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{ProtocolPlain: one},
+		Protocol:     map[protocol.ID]rcmgr.ResourceLimits{ProtocolPlain: all, ProtocolNoise: all},
+		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{ProtocolPlain: one, ProtocolNoise: one},
 	}.Build(scaling.AutoScale())
 
 	opts := []rcmgr.Option{rcmgr.WithMetricsDisabled()}

@@ -8,8 +8,18 @@ const (
 
 	// openTimeout bounds the opening of a stream, to the answer. One round trip is needed.
 	openTimeout = 5 * time.Second
+	// handshakeTimeout bounds the Noise handshake of a stream that is not libp2p's (command line's contract). Two
+	// round trips are needed.
+	handshakeTimeout = 10 * time.Second
 	// maxOpening bounds the opening frame's body (house rule: 33 to 1024 bytes).
 	maxOpening = 1024
+
+	// maxTCPConns and maxTCPConnsPerAddr bound the inbound connections of raw TCP, loopback not counted (command line's
+	// contract). One machine needs one.
+	maxTCPConns        = 64
+	maxTCPConnsPerAddr = 8
+	// acceptPause is how long no connection is accepted after the system has refused one.
+	acceptPause = 100 * time.Millisecond
 
 	// maxDials bounds how many peers are dialled at once: each dial may try 8 addresses.
 	maxDials = 8

@@ -18,8 +18,8 @@ import (
 )
 
 var (
-	// ErrNotSpoken says that a peer was reached and does not speak our stream protocol.
-	ErrNotSpoken = errors.New("node: the peer does not speak " + string(ProtocolPlain))
+	// ErrNotSpoken says that a peer was reached and speaks none of our stream protocols.
+	ErrNotSpoken = errors.New("node: the peer speaks neither " + string(ProtocolPlain) + " nor " + string(ProtocolNoise))
 	// ErrLimited says that the only connection to a peer is a relayed one with limits, over which nothing is
 	// replicated.
 	ErrLimited = errors.New("node: only a limited, relayed connection")
@@ -55,7 +55,7 @@ type links struct {
 	group   *lifecycle.Group
 	boot    uint64
 	timeout time.Duration // openTimeout, less in tests
-	serve   func(ctx context.Context, l *link, rw network.Stream, binding []byte) error
+	serve   func(ctx context.Context, l *link, s network.Stream, t talk) error
 	changed func(p peer.ID) // a stream with p is up, or has ended; not called under mu
 
 	mu      sync.Mutex

@@ -24,8 +24,16 @@ import (
 	hyper "github.com/p2pcore/p2pcore/protocol"
 )
 
-// ProtocolPlain is the libp2p stream protocol that carries replication between nodes of this program.
-const ProtocolPlain protocol.ID = "/hypercore/plain/1.0.0"
+// The libp2p stream protocols that carry replication.
+const (
+	// ProtocolPlain is spoken between nodes of this program: libp2p's own encryption is the only one.
+	ProtocolPlain protocol.ID = "/hypercore/plain/1.0.0"
+	// ProtocolNoise is for JavaScript peers: the stream holds the bytes of corestore.replicate, their Noise
+	// handshake included, whose initiator is the opener of the stream.
+	ProtocolNoise protocol.ID = "/hypercore/noise/1.0.0"
+)
+
+var streamProtocols = []protocol.ID{ProtocolPlain, ProtocolNoise}
 
 var (
 	// ErrClosed is returned by what is called after Close.
@@ -34,8 +42,8 @@ var (
 	ErrNoDHT = errors.New("node: no DHT is configured")
 	// ErrNotJoined says that a feed is not being looked up.
 	ErrNotJoined = errors.New("node: the feed is not joined for look-up")
-	// ErrServed says that the application's host already serves our stream protocol.
-	ErrServed = errors.New("node: the host already serves " + string(ProtocolPlain))
+	// ErrServed says that the application's host already serves one of our stream protocols.
+	ErrServed = errors.New("node: the host already serves " + string(ProtocolPlain) + " or " + string(ProtocolNoise))
 )
 
 // bootKey is where the store remembers when the node last started.
@@ -53,6 +61,7 @@ type Node struct {
 	connector  *connector
 	replicator *Replicator
 	entrance   *entrance
+	raw        *raw
 	kad        *kaddht.IpfsDHT // nil without a DHT, as are the next two
 	announcer  *announcer
 	discovery  *dht.Discovery
@@ -103,7 +112,7 @@ func (n *Node) start(store *corestore.Store) error {
 		if n.host, err = newHost(&n.cfg, n.entrance.relays); err != nil {
 			return fmt.Errorf("node: start host: %w", err)
 		}
-	} else if slices.Contains(n.host.Mux().Protocols(), ProtocolPlain) {
+	} else if slices.ContainsFunc(n.host.Mux().Protocols(), func(id protocol.ID) bool { return slices.Contains(streamProtocols, id) }) {
 		n.host = nil // not ours to touch
 		return ErrServed
 	}
@@ -125,11 +134,13 @@ func (n *Node) start(store *corestore.Store) error {
 	if err := n.startEvents(); err != nil {
 		return err
 	}
-	n.host.SetStreamHandler(ProtocolPlain, n.links.inbound)
+	for _, id := range streamProtocols {
+		n.host.SetStreamHandler(id, n.links.inbound)
+	}
 	if n.cfg.mdns {
 		n.startMDNS()
 	}
-	return nil
+	return n.startTCP()
 }
 
 // startDHT joins the network's DHT.
@@ -168,11 +179,12 @@ func nextBoot(ctx context.Context, store *corestore.Store) (uint64, error) {
 }
 
 // serve replicates over a stream that the one-stream rule decided for.
-func (n *Node) serve(ctx context.Context, l *link, s network.Stream, binding []byte) error {
+func (n *Node) serve(ctx context.Context, l *link, s network.Stream, t talk) error {
 	return n.replicator.Run(ctx, s, Conversation{
 		Peer:      l.peer.String(),
 		Initiator: l.outbound,
-		Binding:   binding,
+		Binding:   t.binding,
+		Noise:     t.noise,
 		OnStart:   func(c *hyper.Conn) { n.links.attached(l, c) },
 	})
 }
@@ -363,7 +375,9 @@ func (n *Node) Close() error { return n.closeOnce() }
 func (n *Node) close() error {
 	own := n.cfg.host == nil
 	if n.host != nil && n.links != nil {
-		n.host.RemoveStreamHandler(ProtocolPlain)
+		for _, id := range streamProtocols {
+			n.host.RemoveStreamHandler(id)
+		}
 	}
 	if n.links != nil {
 		n.links.refuse()

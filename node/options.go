@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -39,6 +40,8 @@ type config struct {
 	relay       bool
 	relayServer bool // the node is the relay of a private network, see StartBootstrap
 	dhtServer   bool
+	tcp         string // where to listen for raw TCP; empty: nowhere
+	tcpIdentity bool
 	metrics     prometheus.Registerer
 	log         *slog.Logger
 	agent       string
@@ -135,6 +138,24 @@ func WithRelay(on bool) Option {
 // where it otherwise does so once it is found reachable. Nodes of a private network always do.
 func WithDHTServer(on bool) Option {
 	return func(c *config) error { c.dhtServer = on; return nil }
+}
+
+// WithTCP listens at addr, HOST:PORT, for JavaScript peers without libp2p: on each TCP connection they replicate a
+// corestore. At most 8 connections of one address and 64 in all are served, those from loopback not counted.
+func WithTCP(addr string) Option {
+	return func(c *config) error {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("raw TCP address: %w", err)
+		}
+		c.tcp = addr
+		return nil
+	}
+}
+
+// WithTCPIdentity makes the node's identity its name to peers on raw TCP. Without it each connection has a fresh key,
+// by which nobody recognizes the node.
+func WithTCPIdentity() Option {
+	return func(c *config) error { c.tcpIdentity = true; return nil }
 }
 
 // WithRegisterer collects libp2p's metrics in r. Without it none are kept.

@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -25,11 +26,12 @@ type PeerInfo struct {
 	RTT       time.Duration // smoothed; 0 when unknown
 	Agent     string        // what the peer calls itself
 
-	Replicating              bool      // a replication stream is up; the rest is zero otherwise
-	Opener                   bool      // we opened that stream
-	Since                    time.Time // when it came up
-	Feeds                    int       // channels open on it
-	BytesReceived, BytesSent uint64    // on this stream, with framing
+	Replicating              bool        // a replication stream is up; the rest is zero otherwise
+	Protocol                 protocol.ID // of that stream
+	Opener                   bool        // we opened it
+	Since                    time.Time   // when it came up
+	Feeds                    int         // channels open on it
+	BytesReceived, BytesSent uint64      // on this stream, with framing
 }
 
 // Addrs returns the addresses at which the node can be dialled now, those of other machines first and loopback
@@ -99,7 +101,7 @@ func (n *Node) peerInfo(id peer.ID, conns []network.Conn) PeerInfo {
 	}
 	if l != nil {
 		stats := c.Stats()
-		info.Replicating, info.Opener, info.Since = true, l.outbound, since
+		info.Replicating, info.Protocol, info.Opener, info.Since = true, s.Protocol(), l.outbound, since
 		info.Feeds = stats.Channels
 		info.BytesReceived, info.BytesSent = stats.BytesReceived, stats.BytesSent
 	}

@@ -37,6 +37,8 @@ type ReplicatorOptions struct {
 type Conversation struct {
 	// Peer names the remote in logs and PeerInfo.
 	Peer string
+	// Noise is the encryption of the stream, if it is JavaScript's own; then Initiator and Binding are not looked at.
+	Noise *hyper.Noise
 	// Initiator is set at the end that opened the stream.
 	Initiator bool
 	// Binding is what both ends of this stream know and no other stream shares: 16 to 64 bytes.
@@ -114,6 +116,7 @@ func (r *Replicator) Run(ctx context.Context, rwc io.ReadWriteCloser, conv Conve
 	}
 	defer leave()
 	c := hyper.NewConn(rwc, hyper.Config{
+		Noise:     conv.Noise,
 		Initiator: conv.Initiator,
 		Binding:   conv.Binding,
 		Peer:      conv.Peer,

@@ -1,10 +1,12 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -22,14 +24,21 @@ func (ls *links) opening() (hyper.Opening, []byte) {
 	return o, o.Append(nil)
 }
 
-// outbound opens a stream, sends our opening frame at once (libp2p negotiates lazily: the remote sees nothing
+// talk is what the opening of a stream has settled.
+type talk struct {
+	stamp   stamp        // the remote's
+	binding []byte       // of a plain stream
+	noise   *hyper.Noise // of the other kind
+}
+
+// outbound opens a stream, begins to speak at once (libp2p negotiates lazily: the remote sees nothing
 // until bytes flow), and serves the stream when it is answered and is the one.
 func (ls *links) outbound(l *link) {
 	defer ls.ended(l)
-	s, ours, theirs, err := ls.ask(l)
+	s, t, err := ls.ask(l)
 	if err == nil {
 		ls.mu.Lock()
-		ls.dedup.answered(l.peer, l.id, stamp{theirs.opening.Boot, theirs.opening.Number})
+		ls.dedup.answered(l.peer, l.id, t.stamp, t.noise != nil)
 		ls.carryOut(l.peer)
 		err = ls.await(l)
 	}
@@ -43,46 +52,55 @@ func (ls *links) outbound(l *link) {
 		ls.mu.Unlock()
 		return
 	}
+	ls.run(l, s, t)
+}
+
+// ask opens l's stream, of the plain protocol if the remote speaks it, and exchanges opening frames or shakes hands.
+func (ls *links) ask(l *link) (s network.Stream, t talk, err error) {
+	ctx, cancel := context.WithTimeout(l.ctx, ls.timeout)
+	defer cancel()
+	if ls.host.Network().Connectedness(l.peer) == network.Limited {
+		return nil, t, ErrLimited
+	}
+	s, err = ls.host.NewStream(network.WithNoDial(ctx, "replication"), l.peer, ProtocolPlain, ProtocolNoise)
+	if err != nil {
+		var unspoken multistream.ErrNotSupported[protocol.ID]
+		if errors.As(err, &unspoken) {
+			err = ErrNotSpoken
+		}
+		return nil, t, fmt.Errorf("open stream: %w", err)
+	}
+	if err := ls.admit(l, s); err != nil {
+		return s, t, err
+	}
+	if s.Protocol() == ProtocolNoise {
+		t.noise, err = hyper.OpenNoise(ctx, s, hyper.NoiseConfig{Initiator: true})
+		return s, t, err
+	}
+	_, ours := ls.opening()
+	if err := s.SetDeadline(time.Now().Add(ls.timeout)); err != nil {
+		return s, t, err
+	}
+	if err := hyper.WriteFrame(s, ours); err != nil {
+		return s, t, fmt.Errorf("send opening frame: %w", err)
+	}
+	theirs, err := readOpening(s)
+	if err != nil {
+		return s, t, err
+	}
 	binding := hyper.PlainBinding([]byte(ls.host.ID()), []byte(l.peer), ours, theirs.raw)
-	ls.run(l, s, binding[:])
+	t.stamp, t.binding = theirs.stamp(), binding[:]
+	return s, t, s.SetDeadline(time.Time{})
 }
 
 // openingFrame is one side's first frame: the bytes, which the binding covers, and what they say.
 type openingFrame struct {
 	raw     []byte
 	opening hyper.Opening
+	noise   bool // it begins a handshake, and says nothing
 }
 
-// ask opens l's stream and exchanges opening frames.
-func (ls *links) ask(l *link) (s network.Stream, ours []byte, theirs openingFrame, err error) {
-	ctx, cancel := context.WithTimeout(l.ctx, ls.timeout)
-	defer cancel()
-	if ls.host.Network().Connectedness(l.peer) == network.Limited {
-		return nil, nil, theirs, ErrLimited
-	}
-	s, err = ls.host.NewStream(network.WithNoDial(ctx, "replication"), l.peer, ProtocolPlain)
-	if err != nil {
-		var unspoken multistream.ErrNotSupported[protocol.ID]
-		if errors.As(err, &unspoken) {
-			err = ErrNotSpoken
-		}
-		return nil, nil, theirs, fmt.Errorf("open stream: %w", err)
-	}
-	if err := ls.admit(l, s); err != nil {
-		return s, nil, theirs, err
-	}
-	_, ours = ls.opening()
-	if err := s.SetDeadline(time.Now().Add(ls.timeout)); err != nil {
-		return s, nil, theirs, err
-	}
-	if err := hyper.WriteFrame(s, ours); err != nil {
-		return s, nil, theirs, fmt.Errorf("send opening frame: %w", err)
-	}
-	if theirs, err = readOpening(s); err != nil {
-		return s, nil, theirs, err
-	}
-	return s, ours, theirs, s.SetDeadline(time.Time{})
-}
+func (f openingFrame) stamp() stamp { return stamp{f.opening.Boot, f.opening.Number} }
 
 // admit makes s the stream of l, unless l has lost or the connection is unfit.
 func (ls *links) admit(l *link, s network.Stream) error {
@@ -136,24 +154,23 @@ func (ls *links) inbound(s network.Stream) {
 		s.ResetWithError(network.StreamShutdown)
 		return
 	}
-	id := ls.dedup.incoming(p, stamp{frame.opening.Boot, frame.opening.Number})
+	id := ls.dedup.incoming(p, frame.stamp(), frame.noise)
 	l := ls.add(id, p, false)
 	l.stream = s
 	ls.carryOut(p)
 	defer ls.ended(l)
 
-	if err := ls.await(l); err != nil {
-		s.ResetWithError(codeOf(err))
-		return
+	err = ls.await(l)
+	var t talk
+	if err == nil {
+		t, err = ls.reply(l, s, frame)
 	}
-	_, ours := ls.opening()
-	if err := ls.reply(s, ours); err != nil {
+	if err != nil {
 		s.ResetWithError(codeOf(err))
 		ls.log.Debug("stream not answered", "peer", p, "err", err)
 		return
 	}
-	binding := hyper.PlainBinding([]byte(p), []byte(ls.host.ID()), frame.raw, ours)
-	ls.run(l, s, binding[:])
+	ls.run(l, s, t)
 }
 
 // hear reads the opening frame of a stream that a peer opened.
@@ -186,20 +203,45 @@ func (ls *links) hear(s network.Stream) (openingFrame, error) {
 	return frame, s.SetReadDeadline(time.Time{})
 }
 
-func (ls *links) reply(s network.Stream, ours []byte) error {
+// reply answers the first frame of a stream that a peer opened.
+func (ls *links) reply(l *link, s network.Stream, theirs openingFrame) (t talk, err error) {
+	if theirs.noise {
+		ctx, cancel := context.WithTimeout(l.ctx, ls.timeout)
+		defer cancel()
+		var head bytes.Buffer
+		if err := hyper.WriteFrame(&head, theirs.raw); err != nil {
+			return t, err
+		}
+		t.noise, err = hyper.OpenNoise(ctx, &reread{s, io.MultiReader(&head, s)}, hyper.NoiseConfig{})
+		return t, err
+	}
+	_, ours := ls.opening()
 	if err := s.SetWriteDeadline(time.Now().Add(ls.timeout)); err != nil {
-		return err
+		return t, err
 	}
 	if err := hyper.WriteFrame(s, ours); err != nil {
-		return fmt.Errorf("send opening frame: %w", err)
+		return t, fmt.Errorf("send opening frame: %w", err)
 	}
-	return s.SetWriteDeadline(time.Time{})
+	binding := hyper.PlainBinding([]byte(l.peer), []byte(ls.host.ID()), theirs.raw, ours)
+	t.stamp, t.binding = theirs.stamp(), binding[:]
+	return t, s.SetWriteDeadline(time.Time{})
 }
+
+// reread is a stream of which a part was read before.
+type reread struct {
+	network.Stream
+	r io.Reader
+}
+
+func (s *reread) Read(b []byte) (int, error) { return s.r.Read(b) }
 
 func readOpening(s network.Stream) (openingFrame, error) {
 	raw, err := hyper.ReadFrame(s, maxOpening)
 	if err != nil {
 		return openingFrame{}, fmt.Errorf("read opening frame: %w", err)
+	}
+	if s.Protocol() == ProtocolNoise {
+		return openingFrame{raw: raw, noise: true}, nil
 	}
 	o, err := hyper.ParseOpening(raw)
 	if err != nil {
@@ -219,8 +261,8 @@ func (ls *links) await(l *link) error {
 }
 
 // run serves an attached stream to its end.
-func (ls *links) run(l *link, s network.Stream, binding []byte) {
-	err := ls.serve(l.ctx, l, s, binding)
+func (ls *links) run(l *link, s network.Stream, t talk) {
+	err := ls.serve(l.ctx, l, s, t)
 	if err != nil {
 		s.ResetWithError(codeOf(err))
 	} else {
