@@ -181,6 +181,9 @@ func (c *Conn) Finish(ctx context.Context) error {
 	}
 }
 
+// Peer returns the remote's name, as Config has it.
+func (c *Conn) Peer() string { return c.cfg.Peer }
+
 // Stats returns the counters.
 func (c *Conn) Stats() ConnStats {
 	c.mu.Lock()

@@ -69,7 +69,8 @@ any peer, and every block is verified.
 	f.BoolVar(&a.flags.relay, "relay", true, "use relays and hole punching")
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error { return a.prepare(cmd) }
 	root.AddCommand(a.shareCommand(), a.getCommand(), a.createCommand(), a.appendCommand(), a.catCommand(),
-		a.lsCommand(), a.infoCommand(), a.keyCommand(), a.verifyCommand(), a.idCommand(), a.bootstrapCommand(), a.versionCommand())
+		a.lsCommand(), a.infoCommand(), a.keyCommand(), a.verifyCommand(), a.idCommand(), a.replicateCommand(),
+		a.daemonCommand(), a.bootstrapCommand(), a.versionCommand())
 	return root
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -56,6 +57,7 @@ type Server struct {
 	group *lifecycle.Group // of requests in memory, and of what requests start
 	log   *slog.Logger     // set in New
 
+	ready     atomic.Bool
 	starting  chan struct{} // holds a token while nobody starts the node
 	appending chan struct{} // holds a token while a batch is appended
 
@@ -97,11 +99,14 @@ type route struct {
 // routes is the whole API; openapi.yaml describes the same list.
 func (s *Server) routes() []route {
 	return []route{
+		{"GET /healthz", false, s.getHealth},
+		{"GET /readyz", false, s.getReady},
 		{"GET /v1/openapi.yaml", false, s.getOpenAPI},
 		{"GET /v1/status", false, s.getStatus},
 		{"GET /v1/identity", false, s.getIdentity},
 		{"GET /v1/bootstrap", true, s.getBootstrap},
 		{"GET /v1/verify", true, s.getVerify},
+		{"GET /v1/replicate", true, s.getReplicate},
 		{"GET /v1/cores", false, s.getCores},
 		{"POST /v1/cores", false, s.postCores},
 		{"GET /v1/cores/{core}", false, s.getCore},
@@ -236,6 +241,9 @@ func (w *trackedWriter) Write(b []byte) (int, error) {
 
 // Unwrap is for http.ResponseController.
 func (w *trackedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Online starts the node, if it does not run, and returns it. It is the server's to close.
+func (s *Server) Online(ctx context.Context) (*node.Node, error) { return s.online(ctx) }
 
 // online returns the node and starts it if need be.
 func (s *Server) online(ctx context.Context) (*node.Node, error) {

@@ -79,6 +79,7 @@ type Identity struct {
 //	ready     Shared: the feed is served and announced
 //	complete  Peer has all blocks
 //	done      Length, ByteLength, Fetched, Local: all is here
+//	synced    Core, Length, ByteLength, Done, Fetched: both sides of a connection have the same of a feed
 //	end       the stream is complete
 //	error     Problem: the stream ends without having reached its aim
 type Event struct {
@@ -97,6 +98,7 @@ type Event struct {
 	Message    string   `json:"message,omitempty"`
 	Early      bool     `json:"early,omitempty"`
 	Peer       string   `json:"peer,omitempty"`
+	Core       string   `json:"core,omitempty"`
 	Shared     *Shared  `json:"shared,omitempty"`
 	Problem    *Problem `json:"problem,omitempty"`
 }

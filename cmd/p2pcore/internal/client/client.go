@@ -266,6 +266,41 @@ func (c *Client) acquire(ctx context.Context) (http.RoundTripper, error) {
 	}
 }
 
+// Take takes the lock of the store for this process, which serves it. The error says which process holds it, unless that
+// one ends within some seconds. Another daemon does not.
+func Take(ctx context.Context, opts Options) (*holder.Holder, error) {
+	for deadline := time.Now().Add(holderPatience); ; {
+		held, err := holder.Open(ctx, opts.Holder)
+		var locked *disk.LockedError
+		switch {
+		case err == nil:
+			return held, nil
+		case errors.Is(err, disk.ErrForeign), errors.Is(err, os.ErrPermission):
+			return nil, fmt.Errorf("%w; choose another directory with --store", err)
+		case !errors.As(err, &locked):
+			return nil, err
+		}
+		command := ""
+		if locked.Socket != "" {
+			remote := holder.DialTransport(locked.Socket)
+			if status, err := askStatus(ctx, remote); err == nil {
+				command = status.Command
+			}
+			remote.CloseIdleConnections()
+		}
+		if command == opts.Holder.Command || time.Now().After(deadline) {
+			what := "process"
+			if command != "" {
+				what = "p2pcore " + command + ", process"
+			}
+			return nil, api.Errorf(api.CodeLocked, "the store %s is held by %s %d; end it, or choose another store with --store", opts.Holder.Dir, what, locked.PID)
+		}
+		if err := sleep(ctx, retryInterval); err != nil {
+			return nil, err
+		}
+	}
+}
+
 // absent tells that there is nothing in dir. Whatever else there is, opening it says what is wrong.
 func absent(dir string) bool {
 	if disk.Exists(dir) {

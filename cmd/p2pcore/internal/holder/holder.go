@@ -28,6 +28,7 @@ type Options struct {
 	Version   string
 	Command   string // for others to read who holds the store
 	Bootstrap bool   // the process serves a private network and nothing else
+	Daemon    *Daemon
 	Logger    *slog.Logger
 	OnFatal   func(error) // see disk.Options
 }
@@ -39,6 +40,7 @@ type Holder struct {
 	store  *corestore.Store
 	server *api.Server
 	http   *http.Server
+	web    *http.Server // of a daemon, if it serves the API over TCP
 	socket string
 	group  *lifecycle.Group // of the socket's server and of the search for bootstrap files
 	files  files
@@ -110,12 +112,15 @@ func (h *Holder) Transport() http.RoundTripper { return h.server.Transport() }
 // Close ends what other processes do through this one, so that one of them can take the store over, and then
 // everything else.
 func (h *Holder) Close() error {
-	if h.http != nil {
+	for _, server := range []*http.Server{h.http, h.web} {
+		if server == nil {
+			continue
+		}
 		h.group.Go(func(context.Context) {
 			ctx, cancel := context.WithTimeout(context.Background(), shutdownPatience)
 			defer cancel()
-			if h.http.Shutdown(ctx) != nil {
-				h.http.Close()
+			if server.Shutdown(ctx) != nil {
+				server.Close()
 			}
 		})
 	}

@@ -62,6 +62,12 @@ func (h *Holder) nodeOptions() (opts []node.Option, missing []string, err error)
 		node.WithUserAgent("p2pcore/" + h.opts.Version),
 		node.WithLogger(h.opts.Logger),
 	}
+	if d := h.opts.Daemon; d != nil && d.TCP != "" {
+		opts = append(opts, node.WithTCP(d.TCP))
+		if d.TCPIdentity {
+			opts = append(opts, node.WithTCPIdentity())
+		}
+	}
 	if len(shape.Listen) > 0 {
 		listen, err := listenAddrs(shape.Listen)
 		if err != nil {

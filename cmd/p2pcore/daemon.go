@@ -1,0 +1,86 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/p2pcore/p2pcore/cmd/p2pcore/internal/client"
+	"github.com/p2pcore/p2pcore/cmd/p2pcore/internal/holder"
+	"github.com/p2pcore/p2pcore/node/api"
+)
+
+// daemonListen is where a daemon listens unless it is told otherwise: its addresses survive a restart.
+var daemonListen = []string{
+	"/ip4/0.0.0.0/udp/4101/quic-v1",
+	"/ip4/0.0.0.0/tcp/4101",
+	"/ip6/::/udp/4101/quic-v1",
+	"/ip6/::/tcp/4101",
+}
+
+func (a *app) daemonCommand() *cobra.Command {
+	var d holder.Daemon
+	cmd := &cobra.Command{
+		Use:   "daemon",
+		Short: "Run the node in the foreground",
+		Long: `daemon serves the store to peers, and the API to other commands and to programs, until Ctrl-C. It prints
+"ready" when it does. Programs find the token for the API in the file api-token of the store.`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, f := range []struct{ name, value string }{{"api", d.API}, {"tcp-listen", d.TCP}} {
+				if f.value == "" || f.value == "none" {
+					continue
+				}
+				if _, _, err := net.SplitHostPort(f.value); err != nil {
+					return api.Errorf(api.CodeUsage, "--%s %q: want HOST:PORT, or none", f.name, f.value)
+				}
+			}
+			if d.API == "none" {
+				d.API = ""
+			}
+			if d.TCP == "none" {
+				d.TCP = ""
+			}
+			if d.TCPIdentity && d.TCP == "" {
+				return api.Errorf(api.CodeUsage, "--tcp-identity is of no use without --tcp-listen")
+			}
+			if len(a.flags.listen) == 0 {
+				a.flags.listen = daemonListen
+			}
+			return a.daemon(cmd, d)
+		},
+	}
+	cmd.Flags().StringVar(&d.API, "api", "127.0.0.1:4180", "serve the HTTP API at `ADDR` too; none: on the store's socket alone")
+	cmd.Flags().StringVar(&d.TCP, "tcp-listen", "", "serve JavaScript peers without libp2p at `ADDR`, over raw TCP")
+	cmd.Flags().BoolVar(&d.TCPIdentity, "tcp-identity", false, "let peers on raw TCP recognize this node by its identity")
+	return cmd
+}
+
+func (a *app) daemon(cmd *cobra.Command, d holder.Daemon) error {
+	opts := a.clientOptions(cmd, false)
+	opts.Holder.Daemon = &d
+	h, err := client.Take(cmd.Context(), opts)
+	if err != nil {
+		return err
+	}
+	err = h.Serve(cmd.Context(), func(r api.Ready) error {
+		for _, line := range []struct{ what, where string }{
+			{"peer", r.PeerID}, {"addresses", strings.Join(r.Addrs, " ")}, {"api", r.API}, {"tcp", r.TCP},
+		} {
+			if line.where != "" {
+				a.out.Note("%s: %s", line.what, line.where)
+			}
+		}
+		return a.out.Object(r, "ready")
+	})
+	if errors.Is(err, errInterrupted) {
+		err = nil
+	}
+	if closing := h.Close(); closing != nil {
+		err = errors.Join(err, fmt.Errorf("close the store: %w", closing))
+	}
+	return err
+}
