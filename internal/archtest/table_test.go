@@ -99,7 +99,7 @@ var pure = []string{
 var effects = list(network, libp2p, datastore, []string{"os/...", "log/...", "syscall"})
 
 // helpers are the packages that are for test files only.
-var helpers = []string{"/internal/vectors"}
+var helpers = []string{"/internal/vectors", "/internal/simnet"}
 
 // owners are the packages that may start goroutines and timers with callbacks.
 var owners = []string{"/internal/lifecycle"}
