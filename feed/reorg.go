@@ -60,6 +60,10 @@ func (r *Reorg) Ancestors() uint64 { return r.search.Ancestors() }
 // Want returns what to ask for next. There is nothing when the search has finished.
 func (r *Reorg) Want() (HashWant, bool) { return r.search.Want() }
 
+// Stop ends the search before it has finished: Ancestors stays what it is, and the blocks past it are given
+// up although some may be common.
+func (r *Reorg) Stop() { r.search.Stop() }
+
 // Verify takes the answer to Want and goes on with the search. The errors are ErrStaleFork,
 // ErrInvalidProof, ErrMissingNode, ErrInvalidChecksum; ErrStale if the feed has changed, so that the
 // search has to begin again; ErrClosed, or the machine's. After one of the proof's the search is as before.

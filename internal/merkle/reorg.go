@@ -24,6 +24,7 @@ type Reorg struct {
 	diff      flattree.Index // the smallest node known to differ, if not same
 	hash      Hash           // of diff in the new fork
 	same      bool
+	stopped   bool
 }
 
 // Want is the next step of a Reorg: a hash request for the leaf of any block of the range that the
@@ -103,7 +104,7 @@ func (g *Reorg) Diff() (at flattree.Index, ok bool) { return g.diff, !g.same }
 
 // Want returns the next request. There is none when the search has finished: Ancestors is final.
 func (g *Reorg) Want() (w Want, ok bool) {
-	if g.same || g.diff.Depth() == 0 {
+	if g.same || g.stopped || g.diff.Depth() == 0 {
 		return Want{}, false
 	}
 	start, end := g.diff.Blocks()
@@ -112,6 +113,9 @@ func (g *Reorg) Want() (w Want, ok bool) {
 	}
 	return Want{Range: Range{start, end}, Nodes: uint64(g.diff.Depth())}, true
 }
+
+// Stop ends the search where it is: Ancestors is final, and may be too low.
+func (g *Reorg) Stop() { g.stopped = true }
 
 // Verify takes the answer to Want, or any proof with a block or hash part of the new fork, and goes on
 // with the search. A proof that leads to another known node is right, but of no use, as when it was
