@@ -26,7 +26,19 @@
 //
 // # Faults
 //
-// A fault of the remote ends the smallest thing that it concerns: a bad message or a wrong proof its
+// A fault of the remote ends the smallest thing that it concerns: a bad message or a malformed proof its
 // channel, a frame that is no frame the connection, as do many faults one after another. What the
 // remote is to blame for is a [*ViolationError].
+//
+// A proof that is in form and leads to another hash or signature than the feed's may be a damaged block,
+// a lie, or a sign that the writer has signed two histories. So the remote is asked to prove its head,
+// which is held against the feed's. If both are signed and contradict each other the feed freezes: calls
+// that wait end with a *feed.ConflictError, the other peers are told, nothing is asked or served. Else the
+// remote goes on, a few times.
+//
+// # Forks
+//
+// A writer that truncates its feed starts a higher fork. Readers hear of it from any peer that has it,
+// search with that peer's help for the last block that both forks have in common, and go over to it; what
+// they had stored past that block is gone. ExchangeOptions.RefuseForks keeps a feed where it is.
 package protocol

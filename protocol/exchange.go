@@ -16,7 +16,7 @@ import (
 
 // Core is the part of a feed that replication uses; *feed.Feed is one.
 //
-// The methods up to Ranges answer from memory. The others may block on the feed's storage; workers
+// The methods up to Conflict answer from memory. The others may block on the feed's storage; workers
 // call them, and whoever waits in Seek.
 type Core interface {
 	Key() feed.Key
@@ -27,12 +27,16 @@ type Core interface {
 
 	Info() feed.Info
 	Ranges(r feed.Range) iter.Seq[feed.Range]
+	Conflict() *feed.ConflictError
 
 	Plan(ctx context.Context, blocks []uint64) (nodes []uint64, err error)
 	CanUpgrade(ctx context.Context, length uint64) (bool, error)
 	Locate(ctx context.Context, byteOffset, padding uint64) (feed.Place, error)
 	Prove(ctx context.Context, reqs []feed.Request) ([]feed.Proved, error)
 	Apply(ctx context.Context, ps []*feed.Proof) ([]feed.Applied, error)
+	Reorg(ctx context.Context, p *feed.Proof) (*feed.Reorg, error)
+	Examine(ctx context.Context, p *feed.Proof) (*feed.ConflictError, error)
+	Freeze(ctx context.Context, c *feed.ConflictError) error
 }
 
 var _ Core = (*feed.Feed)(nil)
@@ -42,6 +46,10 @@ var _ Core = (*feed.Feed)(nil)
 type ExchangeOptions struct {
 	// Downloading says from the start that somebody wants the feed; see SetDownloading.
 	Downloading bool
+	// RefuseForks stays on the feed's fork, although a peer proves a higher one: what is stored is not given
+	// up for what the writer puts in its place. A feed that is still empty then gets nothing from a writer
+	// that has ever truncated.
+	RefuseForks bool
 	// OnIdle is called when the last open channel has closed. It runs on the exchange's own
 	// goroutine: it must not block, nor close the exchange or a connection.
 	OnIdle func()
@@ -85,6 +93,7 @@ type Exchange struct {
 	opening     map[*channel]func() bool    // opened here a moment ago; stops the timer of openingOver
 	finding     bool
 	downloading bool
+	frozen      bool // the feed was when its last change was taken
 	outbox      []outgoing
 	alarmAt     time.Time // when the alarm that is set goes off; zero if none is
 	unalarm     func() bool
@@ -113,6 +122,10 @@ func NewExchange(core Core, opts ExchangeOptions) *Exchange {
 	x.work.x = x
 	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	x.machine = replica.New(local{core}, replica.Limits{}, rng)
+	if opts.RefuseForks {
+		x.machine.RefuseForks()
+	}
+	x.frozen = core.Info().Frozen
 	x.sub = core.SubscribeFunc(x.feedChanged)
 	core.SetSource(x)
 	if opts.Downloading {

@@ -39,6 +39,8 @@ type Stats struct {
 	Unsolicited     uint64 // answers that nobody waited for
 	InvalidProofs   uint64 // answers that failed verification; nothing of them was stored
 	InvalidRequests uint64 // malformed requests received
+	Checks          uint64 // peers that had to prove their head, after an answer that contradicted ours
+	Reorgs          uint64 // times that the feed was followed to a higher fork
 	Stalls          uint64 // times that the requests of a silent peer were taken back
 }
 
@@ -52,7 +54,7 @@ func (x *Exchange) Stats() Stats {
 		BlocksReceived: s.BlocksReceived, BytesReceived: s.BytesReceived,
 		BlocksSent: s.BlocksSent, BytesSent: s.BytesSent,
 		Requests: s.Requests, Cancels: s.Cancels, Refused: s.Refused, Unsolicited: s.Unsolicited,
-		InvalidProofs: s.InvalidProofs, InvalidRequests: s.InvalidRequests, Stalls: s.Stalls,
+		InvalidProofs: s.InvalidProofs, InvalidRequests: s.InvalidRequests, Checks: s.Checks, Reorgs: s.Reorgs, Stalls: s.Stalls,
 	}
 }
 

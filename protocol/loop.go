@@ -166,12 +166,15 @@ func (x *Exchange) received(now time.Time, it *item) {
 	data, _ := it.msg.(*wire.Data)
 	held := false
 	for _, a := range x.machine.Step(now, replica.Received{Peer: it.ch.peer, Message: it.msg}) {
-		if apply, ok := a.(replica.Apply); ok && data != nil && apply.Proof == &data.Proof {
+		if proof := proofOf(a); proof == nil || data == nil || proof != &data.Proof {
+			x.carryOut(a)
+		} else if apply, ok := a.(replica.Apply); ok {
 			x.work.apply(applyJob{apply, it.ch, it.cost})
 			held = true
-			continue
+		} else {
+			x.work.head(headJob{a, it.ch, it.cost})
+			held = true
 		}
-		x.carryOut(a)
 	}
 	if !held {
 		it.ch.release(it.cost)
@@ -197,6 +200,8 @@ func (x *Exchange) carryOut(a replica.Action) {
 		x.work.prove(a)
 	case replica.Apply:
 		x.work.apply(applyJob{Apply: a})
+	case replica.StartReorg, replica.StepReorg, replica.ApplyReorg, replica.Examine:
+		x.work.head(headJob{Action: a})
 	case replica.Resolve:
 		x.mu.Lock()
 		done := x.waiting[a.Ticket]
@@ -355,7 +360,15 @@ func (x *Exchange) reopenLater(ch *channel) {
 // takeChange tells the machine what has changed in the feed.
 func (x *Exchange) takeChange(now time.Time) {
 	if change, ok := x.sub.Take(); ok {
-		x.step(now, replica.Changed{Added: change.Added, Dropped: change.Dropped})
+		x.step(now, replica.Changed{
+			Added: change.Added, Dropped: change.Dropped, Forked: change.Forked, Ancestors: change.Ancestors,
+		})
+	}
+	if frozen := x.core.Info().Frozen; frozen != x.frozen {
+		x.frozen = frozen
+		if !frozen {
+			x.reopenAll() // the machine had closed all channels
+		}
 	}
 }
 

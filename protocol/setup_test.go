@@ -69,6 +69,15 @@ func appendBlocks(t testing.TB, f *feed.Feed, blocks ...[]byte) {
 	}
 }
 
+func truncate(t testing.TB, f *feed.Feed, length uint64) {
+	t.Helper()
+	s := session(t, f)
+	defer s.Close()
+	if _, err := s.Truncate(context.Background(), length, feed.TruncateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // numbered returns n blocks that differ, of size bytes or a few more.
 func numbered(n, size int) [][]byte {
 	blocks := make([][]byte, n)

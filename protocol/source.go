@@ -16,8 +16,8 @@ var (
 )
 
 // Fetch implements feed.Source: it returns when all wanted blocks are stored, or with ctx's error, or
-// ErrClosed, or the failure that keeps them from being stored. With Follow it returns with an error
-// only.
+// ErrClosed, or the failure that keeps them from being stored, of a frozen feed a *feed.ConflictError. With
+// Follow it returns with an error only.
 func (x *Exchange) Fetch(ctx context.Context, w feed.Want) error {
 	_, err := x.wish(ctx, func(t replica.Ticket) replica.Event {
 		return replica.Want{
@@ -105,7 +105,7 @@ func (x *Exchange) wish(ctx context.Context, event func(replica.Ticket) replica.
 
 	select {
 	case r := <-done:
-		return r.Grown, r.Err
+		return r.Grown, x.why(r.Err)
 	case <-x.closing:
 		return false, ErrClosed
 	case <-ctx.Done():

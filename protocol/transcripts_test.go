@@ -93,7 +93,6 @@ func playWriter(t *testing.T, v transcript) {
 		p.settle()
 	}
 	var got []uint64
-	forked := false
 	var held []vectors.Hex
 	if strings.HasPrefix(v.Name, "truncate") { // the log does not say that the reader downloads
 		go func() { _ = x.Fetch(context.Background(), feed.Want{Range: feed.Range{End: uint64(len(v.Blocks))}}) }()
@@ -103,9 +102,6 @@ func playWriter(t *testing.T, v transcript) {
 		switch {
 		case e.Role == "writer" && p.hold:
 			held = append(held, e.Frame)
-		case e.Role == "writer" && forked:
-			p.write(e.Frame) // a fork of the writer's is not followed, and must do no harm
-			p.settle()
 		case e.Role == "writer":
 			p.play(e.Frame)
 		case e.Role == "reader":
@@ -121,9 +117,6 @@ func playWriter(t *testing.T, v transcript) {
 			for _, f := range held {
 				p.play(f)
 			}
-		case strings.HasPrefix(e.Event, "writer: truncate"):
-			forked = true
-		case forked:
 		case e.Event == "reader: download 0..10 linear":
 			go func() { _ = x.Fetch(context.Background(), feed.Want{Range: feed.Range{End: 10}, Linear: true}) }()
 			p.settle()
@@ -167,7 +160,7 @@ func playWriter(t *testing.T, v transcript) {
 		}
 	}
 	want := v.Result.Reader
-	if info := r.Info(); !forked && (info.Length != want.Length || info.Fork != want.Fork || !bytes.Equal(info.Hash[:], want.TreeHash)) {
+	if info := r.Info(); info.Length != want.Length || info.Fork != want.Fork || !bytes.Equal(info.Hash[:], want.TreeHash) {
 		t.Errorf("head is %+v, want %+v", info.Head, want)
 	}
 }
@@ -258,13 +251,14 @@ func playReader(t *testing.T, v transcript) {
 
 	want := map[uint64][][]byte{}
 	cancelled := map[uint64]bool{}
-	hold, truncated := false, false
+	hold := false
 	var held []vectors.Hex
+	var length uint64
 	for _, e := range v.Log {
 		switch {
-		case strings.HasPrefix(e.Event, "writer: truncate"):
-			truncated = true
-		case truncated:
+		case scan(e.Event, "writer: truncate to %d", &length):
+			truncate(t, w, length)
+			p.settle()
 		case e.Role == "reader" && hold:
 			held = append(held, e.Frame)
 		case e.Role == "reader":
@@ -330,7 +324,7 @@ func playReader(t *testing.T, v transcript) {
 			t.Errorf("answered id %d, which the recorded writer did not", id)
 		}
 	}
-	if info := w.Info(); !truncated && (info.Length != v.Result.Writer.Length || !bytes.Equal(info.Hash[:], v.Result.Writer.TreeHash)) {
+	if info := w.Info(); info.Length != v.Result.Writer.Length || info.Fork != v.Result.Writer.Fork || !bytes.Equal(info.Hash[:], v.Result.Writer.TreeHash) {
 		t.Errorf("head is %+v, want %+v", info.Head, v.Result.Writer)
 	}
 	if n := c.Stats(); n.Violations != 0 || n.Channels != 1 {

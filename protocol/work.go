@@ -10,7 +10,7 @@ import (
 	"github.com/p2pcore/p2pcore/internal/replica"
 )
 
-// workers do what touches the feed's storage: one applies, one proves, one answers questions. Each
+// workers do what touches the feed's storage: one applies, one proves, one answers questions, and one compares heads. Each
 // runs while it has something to do and takes all that has come up meanwhile at once, so that a busy
 // feed sees few and large calls.
 type workers struct {
@@ -24,6 +24,9 @@ type workers struct {
 	applying bool
 	proving  bool
 	asking   bool
+
+	heads     []headJob
+	headsBusy bool
 }
 
 // applyJob is a proof to apply, with what it costs the channel it came from, if that is counted.
@@ -63,6 +66,7 @@ func (w *workers) start() {
 	run(&w.applying, len(w.applies), w.applyLoop)
 	run(&w.proving, len(w.proves), w.proveLoop)
 	run(&w.asking, len(w.asks), w.askLoop)
+	run(&w.headsBusy, len(w.heads), w.headLoop)
 }
 
 // applyLoop applies proofs in the order in which they came.
@@ -127,8 +131,9 @@ func applyFault(err error) replica.Fault {
 		return replica.FaultNone
 	case errors.Is(err, feed.ErrStale), errors.Is(err, feed.ErrStaleFork), errors.Is(err, feed.ErrMissingNode):
 		return replica.FaultStale
-	case errors.Is(err, feed.ErrInvalidProof), errors.Is(err, feed.ErrInvalidChecksum),
-		errors.Is(err, feed.ErrInvalidSignature), errors.Is(err, feed.ErrBlockTooLarge):
+	case contradicts(err):
+		return replica.FaultContradicts
+	case errors.Is(err, feed.ErrInvalidProof), errors.Is(err, feed.ErrBlockTooLarge):
 		return replica.FaultInvalid
 	}
 	return replica.FaultFailed

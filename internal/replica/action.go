@@ -45,8 +45,40 @@ type (
 		Proof *merkle.Proof
 	}
 
+	// StartReorg asks to verify the head of a higher fork, and to begin the search for the last block
+	// that it has in common with ours.
+	StartReorg struct {
+		Token Token
+		Peer  PeerID // for logs
+		Proof *merkle.Proof
+	}
+
+	// StepReorg asks to go on with a search, by an answer to what it wanted.
+	StepReorg struct {
+		Token  Token
+		Peer   PeerID // for logs
+		Search Search
+		Proof  *merkle.Proof
+	}
+
+	// ApplyReorg asks to make the fork of a search the feed's own. Early gives up the blocks which a
+	// search that has not ended might still have found in common.
+	ApplyReorg struct {
+		Token  Token
+		Search Search
+		Early  bool
+	}
+
+	// Examine asks to hold the head that a peer has proven from length 0 against ours, and to freeze
+	// the feed if both are signed and contradict each other.
+	Examine struct {
+		Token Token
+		Peer  PeerID // for logs
+		Proof *merkle.Proof
+	}
+
 	// Resolve ends a ticket. Grown is set for a WantUpgrade after which the head has moved. Err is
-	// nil, or the machine's failure that ended it.
+	// nil, ErrFrozen, or the machine's failure that ended it.
 	Resolve struct {
 		Ticket Ticket
 		Grown  bool
@@ -82,6 +114,10 @@ func (Plan) action()         {}
 func (CanUpgrade) action()   {}
 func (Prove) action()        {}
 func (Apply) action()        {}
+func (StartReorg) action()   {}
+func (StepReorg) action()    {}
+func (ApplyReorg) action()   {}
+func (Examine) action()      {}
 func (Resolve) action()      {}
 func (CloseChannel) action() {}
 func (Drop) action()         {}

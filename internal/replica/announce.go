@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"github.com/p2pcore/p2pcore/internal/bitfield"
 	"github.com/p2pcore/p2pcore/internal/merkle"
 )
 
@@ -20,9 +21,8 @@ func (m *Machine) onChanged(e Changed) {
 	for _, r := range e.Dropped {
 		m.dropped(r)
 	}
-	forked := m.local.Info().Fork != m.info.Fork
-	if forked {
-		m.reload()
+	if e.Forked {
+		m.reload(e.Ancestors)
 	}
 	for _, r := range e.Added {
 		for run := range m.local.Ranges(r) {
@@ -31,7 +31,12 @@ func (m *Machine) onChanged(e Changed) {
 	}
 	m.contig = m.have.FirstUnset(m.contig)
 	// The announcements are decided with the new head in place.
+	m.rewritten = e.Forked
 	m.refresh()
+	m.rewritten = false
+	if e.Forked {
+		m.forked(e.Ancestors)
+	}
 	for _, r := range e.Added {
 		for start, end := range m.have.Ranges(r.Start, r.End) {
 			m.announce(merkle.Range{Start: start, End: end})
@@ -39,12 +44,16 @@ func (m *Machine) onChanged(e Changed) {
 	}
 }
 
-// reload takes the whole presence over again, after a change of fork.
-func (m *Machine) reload() {
-	old := m.info.Length
-	m.loadHave(merkle.Range{End: max(old, m.local.Info().Length)})
-	m.regressWants(0)
-	m.rescan = hull(m.rescan, merkle.Range{End: max(old, m.local.Info().Length)})
+// reload takes over what is stored past the blocks that a rewriting has left.
+func (m *Machine) reload(ancestors uint64) {
+	m.have.SetRange(ancestors, bitfield.MaxIndex, false)
+	m.contig = m.have.FirstUnset(0)
+	m.regressWants(ancestors)
+	length := m.local.Info().Length
+	for run := range m.local.Ranges(merkle.Range{Start: ancestors, End: max(ancestors, length)}) {
+		m.added(run)
+	}
+	m.rescan = hull(m.rescan, merkle.Range{Start: ancestors, End: max(ancestors, m.info.Length, length)})
 }
 
 // added notes that the blocks of a run are stored, by whatever way they came.
@@ -140,7 +149,7 @@ func (m *Machine) reannounce(p *peer, start uint64) {
 	lost := merkle.Range{Start: start, End: p.told}
 	p.told, p.toldAll = start, 0
 	p.remoteWants.redo(lost)
-	if lost.Len() <= cheapBitfield {
+	if lost.Len() <= cheapBitfield && !m.holdsNothing(lost) {
 		m.sendBits(p, lost)
 	}
 }

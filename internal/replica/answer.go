@@ -79,6 +79,9 @@ func (m *Machine) find(p *peer, id uint64) *request {
 }
 
 func (m *Machine) onData(p *peer, d *wire.Data) {
+	if d.ID == 0 && m.onHeadProof(p, d) {
+		return
+	}
 	r := m.find(p, d.ID)
 	if r == nil {
 		return
@@ -94,6 +97,10 @@ func (m *Machine) onData(p *peer, d *wire.Data) {
 	}
 	r.state = stateApplying
 	token := m.token()
+	if r.follows != nil {
+		m.verifyFork(p, r, token, &d.Proof)
+		return
+	}
 	m.applies[token] = r
 	m.emit(Apply{Token: token, Peer: p.id, Proof: &d.Proof})
 	m.touch(p)
@@ -130,6 +137,9 @@ func (r *request) fits(p *merkle.Proof) bool {
 }
 
 func (m *Machine) onNoData(p *peer, n *wire.NoData) {
+	if n.ID == 0 && m.checkRefused(p) {
+		return
+	}
 	r := m.find(p, n.ID)
 	if r == nil {
 		return
@@ -138,11 +148,17 @@ func (m *Machine) onNoData(p *peer, n *wire.NoData) {
 	m.refused(p, r)
 }
 
-// refused notes that p did not answer r, by a noData or by an answer that does not fit. The block
-// is not asked of p again until p announces it again, and at most twice.
+// refused notes that p did not answer r, by a noData or by an answer that does not fit.
 func (m *Machine) refused(p *peer, r *request) {
 	m.stats.Refused++
 	m.finish(r)
+	m.failed(p, r)
+	m.countNoData(p)
+}
+
+// failed has r asked of others. Its block is not asked of p again until p announces it again, and at
+// most twice.
+func (m *Machine) failed(p *peer, r *request) {
 	m.requeue(r)
 	switch {
 	case r.hasBlock:
@@ -151,7 +167,7 @@ func (m *Machine) refused(p *peer, r *request) {
 		if pg := p.pages[r.block/wantPage]; pg != nil && r.block >= p.known.contig {
 			pg.stale = true
 		}
-	case r.upgrade.Length > 0:
+	case r.upgrade.Length > 0, r.follows != nil:
 		m.pauseUpgrade(p)
 		p.upgradeFail++
 	case r.manifest && !r.hasHash:
@@ -163,9 +179,14 @@ func (m *Machine) refused(p *peer, r *request) {
 		}
 		w.refused[p.id] = true
 	}
+}
+
+// countNoData counts a refusal, and reports whether it was the last that p could afford.
+func (m *Machine) countNoData(p *peer) bool {
 	if p.noData++; p.noData >= maxNoData {
 		m.closeChannel(p, true)
 	}
+	return p.gone
 }
 
 func (m *Machine) onApplied(e Applied) {
@@ -180,15 +201,15 @@ func (m *Machine) onApplied(e Applied) {
 	case FaultNone:
 		m.applied(p, r, e)
 	case FaultStale, FaultNotAvailable:
-		moved := m.info
+		moved, fork := m.info, m.local.Info().Fork
 		m.refresh()
-		if r.upgrade.Length > 0 && moved.Length == m.info.Length && moved.Fork == m.info.Fork {
+		if r.upgrade.Length > 0 && moved.Length == m.info.Length && moved.Fork == fork {
 			m.pauseUpgrade(p)
 		}
 		if r.nodes < r.planned {
 			// An earlier answer did not come first, or not at all.
 			p.disorder++
-		} else if (r.hasBlock || r.hasHash) && r.upgrade.Length == 0 && r.fork == m.info.Fork {
+		} else if (r.hasBlock || r.hasHash) && r.upgrade.Length == 0 && r.fork == fork {
 			// It was planned to end at a node that is stored, and none goes away on one fork.
 			p.nowhere++
 		}
@@ -200,6 +221,9 @@ func (m *Machine) onApplied(e Applied) {
 		m.stats.InvalidProofs++
 		m.requeue(r)
 		m.drop(p, "invalid proof", e.Err)
+	case FaultContradicts:
+		m.stats.InvalidProofs++
+		m.suspect(p, r, e.Err)
 	default:
 		if r.upgrade.Length > 0 {
 			m.pauseUpgrade(p)

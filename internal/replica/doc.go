@@ -8,7 +8,7 @@
 //
 // # Asks and answers
 //
-// Four actions ask the driver for work that reads or writes the feed. Each carries a Token, and the
+// Some actions ask the driver for work that reads or writes the feed. Each carries a Token, and the
 // driver owes exactly one event with the same token, in any order and at any time, even when the
 // peer has gone meanwhile:
 //
@@ -16,6 +16,10 @@
 //	CanUpgrade → Verdict     are the roots of a length stored?
 //	Prove      → Proved      build an answer for a remote request
 //	Apply      → Applied     verify a remote answer and store it
+//	StartReorg → Reorged     verify the head of a higher fork, begin the search for what is common
+//	StepReorg  → Reorged     go on with the search
+//	ApplyReorg → Reorged     go over to the fork
+//	Examine    → Examined    hold a remote's head against ours, freeze the feed if they contradict
 //
 // The tickets of Want, WantUpgrade and WantSeek are the driver's, not 0 and unique among those not
 // yet resolved; each is answered by one Resolve unless Forget comes first. The other actions expect
@@ -34,6 +38,17 @@
 // needs not say Closed. Events for a peer, token or ticket that the machine does not know are
 // ignored, so that late ones do no harm.
 //
+// # Forks and conflicts
+//
+// A remote with a higher fork is asked for its head, then for one hash after the other until the last
+// block that both forks have in common is found (fork.go, reorg.go). What the machine believes of the
+// feed changes its fork with the Changed that says Forked, not before: until then it does not know which
+// of the blocks are still the feed's.
+//
+// An answer that leads to another hash than ours has the remote prove its head; two signed heads that
+// contradict each other freeze the feed (conflict.go). A frozen machine resolves all wishes with ErrFrozen.
+// It closes its channels; after a thaw the driver opens them again.
+//
 // # Opening again
 //
 // Channels are opened by the driver. It opens one on every connection without one when the feed
@@ -50,8 +65,7 @@
 //
 // # What is left to later
 //
-// A higher fork of a remote is remembered and nothing is asked of it; following it, and finding out
-// conflicting heads, belong to another part. No block is asked of two peers at once: a slow peer
+// No block is asked of two peers at once: a slow peer
 // keeps what it was asked until it stalls, or a block has waited for long that another could bring; and
 // loses at once only what still waited for a slot.
 //

@@ -14,6 +14,10 @@ type Token uint64
 // Ticket names a wish of the local user. The driver chooses it; it is not 0.
 type Ticket uint64
 
+// Search is a search for the last block that two forks have in common. It is the driver's own: it
+// comes with Reorged and goes back, unchanged, with StepReorg and ApplyReorg.
+type Search any
+
 // Event is what has happened; one of the types below, by value.
 type Event interface{ event() }
 
@@ -77,8 +81,13 @@ type (
 	Forget struct{ Ticket Ticket }
 
 	// Changed says that the feed has changed. The head is read from Local; Added and Dropped cover
-	// the blocks whose presence changed, and may cover others.
-	Changed struct{ Added, Dropped []merkle.Range }
+	// the blocks whose presence changed, and may cover others. Forked says that the feed was rewritten
+	// and has another fork, Ancestors how many blocks of before are still its own.
+	Changed struct {
+		Added, Dropped []merkle.Range
+		Forked         bool
+		Ancestors      uint64
+	}
 
 	// Planned answers Plan. Nodes has one entry for each block asked, or Err says why not (a
 	// failure of the machine).
@@ -109,6 +118,28 @@ type (
 		Err    error // with a fault: the cause
 		Stored bool
 		Grown  bool
+	}
+
+	// Reorged answers StartReorg, StepReorg and ApplyReorg. After the first two, with FaultNone, it has
+	// the search, the Length of the new fork's verified head and, unless the search has ended, the
+	// next step: a hash request for a leaf in Want.Range with Want.Nodes.
+	Reorged struct {
+		Token  Token
+		Search Search
+		Length uint64
+		Want   merkle.Want
+		More   bool
+		Fault  Fault
+		Err    error // with a fault: the cause
+	}
+
+	// Examined answers Examine. With FaultNone the peer's head was verified: Conflict says that it
+	// contradicts ours, and the feed is frozen.
+	Examined struct {
+		Token    Token
+		Conflict bool
+		Fault    Fault
+		Err      error // with a fault: the cause
 	}
 
 	// Tick says that the time of Deadline has come. Every Step looks at the clock; Tick does
@@ -142,8 +173,9 @@ const (
 	FaultNone         Fault = iota
 	FaultStale              // nobody: the head or fork moved meanwhile, ask again
 	FaultNotAvailable       // Prove: a block or tree node is not stored
-	FaultInvalid            // Prove: the request contradicts itself. Apply: the proof is wrong
+	FaultInvalid            // Prove: the request contradicts itself. Else: the proof is malformed
 	FaultFailed             // our own machine: storage error, disk full
+	FaultContradicts        // the proof has the right form and another hash or signature than ours
 )
 
 func (Opened) event()         {}
@@ -159,6 +191,8 @@ func (Planned) event()        {}
 func (Verdict) event()        {}
 func (Proved) event()         {}
 func (Applied) event()        {}
+func (Reorged) event()        {}
+func (Examined) event()       {}
 func (Tick) event()           {}
 func (SetDownloading) event() {}
 func (Prospects) event()      {}

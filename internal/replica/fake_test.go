@@ -10,14 +10,17 @@ import (
 	"github.com/p2pcore/p2pcore/internal/wire"
 )
 
-// fakeFeed is a feed without a tree: it knows which blocks it has, and what has changed since the
-// last Changed.
+// fakeFeed is a feed without a tree, or with the fake one of fakefork_test.go: it knows which blocks it
+// has, and what has changed since the last Changed.
 type fakeFeed struct {
-	info    Info
-	bits    bitfield.Bitfield
-	added   []merkle.Range
-	dropped []merkle.Range
-	moved   bool
+	info      Info
+	bits      bitfield.Bitfield
+	tree      []uint64 // nil: none
+	added     []merkle.Range
+	dropped   []merkle.Range
+	moved     bool
+	fork      uint64 // of the last Changed
+	ancestors uint64 // what is left since then, if the fork is another one
 }
 
 func (f *fakeFeed) Info() Info { return f.info }
@@ -52,7 +55,11 @@ func (f *fakeFeed) drop(r merkle.Range) {
 // changed returns what has happened since the last call.
 func (f *fakeFeed) changed() Changed {
 	c := Changed{Added: f.added, Dropped: f.dropped}
+	if f.info.Fork != f.fork {
+		c.Forked, c.Ancestors = true, f.ancestors
+	}
 	f.added, f.dropped, f.moved = nil, nil, false
+	f.fork = f.info.Fork
 	return c
 }
 
@@ -71,6 +78,10 @@ func (f *fakeFeed) apply(token Token, p *merkle.Proof) Applied {
 			a.Fault = FaultStale
 			return a
 		}
+		if !f.fits(u) {
+			a.Fault = FaultContradicts
+			return a
+		}
 		// The additional nodes of a real proof reach up to the prover's head; the fake carries it
 		// in the size of the first of them.
 		length := u.Start + u.Length
@@ -78,8 +89,13 @@ func (f *fakeFeed) apply(token Token, p *merkle.Proof) Applied {
 			length = u.Additional[0].Size
 		}
 		if length > f.info.Length {
+			f.grow(u)
 			f.info.Length, f.moved, a.Grown = length, true, true
 		}
+	}
+	if p.Block != nil && !f.fitsBlock(p.Block) {
+		a.Fault = FaultContradicts
+		return a
 	}
 	if p.Block != nil && p.Block.Index < f.info.Length {
 		a.Stored = f.store(p.Block.Index)
@@ -100,14 +116,19 @@ func (f *fakeFeed) prove(token Token, req merkle.Request, blockSize int) Proved 
 		if u.Start+u.Length < f.info.Length {
 			pr.Proof.Upgrade.Additional = []merkle.Node{{Size: f.info.Length}}
 		}
+		f.proveTree(pr.Proof.Upgrade)
 	}
 	if b := req.Block; b != nil {
 		if !f.bits.Has(b.Index) {
 			return Proved{Token: token, Fault: FaultNotAvailable}
 		}
 		pr.Proof.Block = &merkle.BlockProof{Index: b.Index, Value: make([]byte, blockSize)}
+		f.proveBlock(pr.Proof.Block)
 	}
 	if h := req.Hash; h != nil {
+		if f.tree != nil && !f.bits.Has(h.Index.Offset()) {
+			return Proved{Token: token, Fault: FaultNotAvailable}
+		}
 		pr.Proof.Hash = &merkle.HashProof{Index: h.Index}
 	}
 	if s := req.Seek; s != nil {
@@ -132,6 +153,14 @@ func show(a Action) string {
 		return fmt.Sprintf("%d prove%s", a.Peer, showRequest(&a.Request))
 	case Apply:
 		return fmt.Sprintf("%d apply%s", a.Peer, showProof(a.Proof))
+	case StartReorg:
+		return fmt.Sprintf("%d start-reorg%s", a.Peer, showProof(a.Proof))
+	case StepReorg:
+		return fmt.Sprintf("%d step-reorg%s", a.Peer, showProof(a.Proof))
+	case ApplyReorg:
+		return "apply-reorg" + flags(a.Early, "early")
+	case Examine:
+		return fmt.Sprintf("%d examine%s", a.Peer, showProof(a.Proof))
 	case Resolve:
 		s := fmt.Sprintf("resolve %d", a.Ticket)
 		if a.Grown {

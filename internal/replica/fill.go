@@ -59,6 +59,10 @@ func (m *Machine) fill() {
 			m.closeChannel(p, true)
 			continue
 		}
+		if p.turnedDown >= maxNoData && !p.gone && m.needs(p) {
+			m.closeChannel(p, true)
+			continue
+		}
 		m.flush(p)
 		m.enterRing(p)
 	}
@@ -80,7 +84,7 @@ func (m *Machine) fill() {
 // usable reports whether p may be asked for anything now.
 func (m *Machine) usable(p *peer) bool {
 	return !p.gone && p.greeted && p.synced && p.uploading && p.fork == m.info.Fork &&
-		!m.info.Frozen && p.stalled.IsZero() && p.credit > 0
+		!m.info.Frozen && p.stalled.IsZero() && p.credit > 0 && p.mayBeAsked()
 }
 
 // askLimit is the end of the blocks that p can prove to us without an upgrade. A peer that is
@@ -99,6 +103,10 @@ func (m *Machine) askLimit(p *peer) uint64 {
 
 // fillChunk gives p up to pickChunk more blocks, and reports whether it could take more.
 func (m *Machine) fillChunk(p *peer) bool {
+	if p.fork > m.info.Fork {
+		m.askFork(p)
+		return false
+	}
 	if !m.usable(p) {
 		return false
 	}

@@ -88,11 +88,14 @@ func (h *hostile) event() Event {
 func (h *hostile) change() Event {
 	switch b := h.byte(); b & 3 {
 	case 0:
+		h.feed.forkFrom(h.feed.info.Length / 2)
 		h.feed.info.Fork++
 		h.feed.info.Length /= 2
 		h.feed.drop(merkle.Range{Start: h.feed.info.Length, End: 1 << 40})
 	case 1:
 		h.feed.drop(merkle.Range{Start: uint64(b), End: uint64(b) + uint64(h.byte())})
+	case 2:
+		h.feed.info.Frozen = b >= 0xf0
 	default:
 		for range b >> 2 {
 			h.feed.store(h.feed.info.Length)
@@ -111,7 +114,7 @@ func (h *hostile) answer() Event {
 	h.asks = append(h.asks[:i:i], h.asks[i+1:]...)
 	fault := Fault(0)
 	if b := h.byte(); b > 200 {
-		fault = Fault(b % 5)
+		fault = Fault(b % 6)
 	}
 	switch a := a.(type) {
 	case Plan:
@@ -123,6 +126,22 @@ func (h *hostile) answer() Event {
 			return Proved{Token: a.Token, Fault: fault}
 		}
 		return h.feed.prove(a.Token, a.Request, int(h.byte())*100)
+	case StartReorg:
+		return h.reorged(a.Token, fault, nil)
+	case StepReorg:
+		return h.reorged(a.Token, fault, a.Search)
+	case ApplyReorg:
+		if fault == 0 && h.byte()%4 > 0 {
+			fork := a.Search.(uint64)
+			h.feed.forkFrom(h.feed.info.Length / 2)
+			h.feed.info.Fork = max(h.feed.info.Fork+1, fork)
+			h.feed.drop(merkle.Range{Start: h.feed.info.Length / 2, End: h.feed.info.Length})
+		}
+		return Reorged{Token: a.Token, Fault: fault}
+	case Examine:
+		e := Examined{Token: a.Token, Fault: fault, Conflict: fault == 0 && h.byte() == 7}
+		h.feed.info.Frozen = h.feed.info.Frozen || e.Conflict
+		return e
 	case Apply:
 		if u := a.Proof.Upgrade; fault != 0 || u != nil && u.Length > 1<<40 {
 			return Applied{Token: a.Token, Fault: fault}
@@ -130,6 +149,20 @@ func (h *hostile) answer() Event {
 		return h.feed.apply(a.Token, a.Proof)
 	}
 	return Tick{}
+}
+
+// reorged answers an ask about a fork with some search or its next step.
+func (h *hostile) reorged(token Token, fault Fault, search Search) Event {
+	e := Reorged{Token: token, Fault: fault, Search: search, Length: h.number() % (1 << 40)}
+	if search == nil {
+		e.Search = h.feed.info.Fork + 1
+	}
+	if length := h.feed.info.Length; length > 1 && h.byte()%3 > 0 {
+		e.More = true
+		e.Want.Start = uint64(h.byte()) % (length - 1)
+		e.Want.End, e.Want.Nodes = e.Want.Start+1+uint64(h.byte())%(length-e.Want.Start-1), 3
+	}
+	return e
 }
 
 func (h *hostile) message() wire.Message {
@@ -181,7 +214,7 @@ func (h *hostile) reply(b byte) wire.Message {
 	m.Proof.Fork = h.feed.info.Fork
 	if len(h.msgs) > 0 {
 		req := h.msgs[int(b)%len(h.msgs)].(*wire.Request)
-		m.ID = req.ID
+		m.ID, m.Proof.Fork = req.ID, req.Fork
 		if req.Block != nil {
 			m.Proof.Block = &merkle.BlockProof{Index: req.Block.Index, Value: make([]byte, h.byte())}
 		}
@@ -228,8 +261,8 @@ func (h *hostile) play(t testing.TB) {
 					t.Fatalf("%s for closed peer %d after %T", showMessage(a.Message), a.Peer, ev)
 				}
 				if r, ok := a.Message.(*wire.Request); ok {
-					if r.ID == 0 {
-						t.Fatal("request with id 0")
+					if r.ID == 0 && (r.Block != nil || r.Upgrade == nil || r.Upgrade.Start != 0) {
+						t.Fatal("request with id 0 that is no conflict check")
 					}
 					h.msgs = append(h.msgs[max(0, len(h.msgs)-50):], r)
 				}
@@ -244,6 +277,14 @@ func (h *hostile) play(t testing.TB) {
 			case Prove:
 				h.ask(t, used, a.Token, a)
 			case Apply:
+				h.ask(t, used, a.Token, a)
+			case StartReorg:
+				h.ask(t, used, a.Token, a)
+			case StepReorg:
+				h.ask(t, used, a.Token, a)
+			case ApplyReorg:
+				h.ask(t, used, a.Token, a)
+			case Examine:
 				h.ask(t, used, a.Token, a)
 			}
 		}

@@ -90,6 +90,28 @@ const (
 	// again.
 	maxRefusals = 2
 
+	// maxCandidates is how many forks past ours are asked about at once. A search costs a few hundred
+	// bytes for each level of the tree; and only one of them has begun, unless a still higher fork is
+	// proven meanwhile.
+	maxCandidates = 4
+
+	// forkStallTimeout is how long a request for a higher fork may be unanswered while another peer could
+	// be asked.
+	forkStallTimeout = 5 * time.Second
+
+	// maxSacrifice is how many blocks that may belong to a new fork too are given up and fetched again,
+	// when nobody has helped to find out for StallTimeout. More of them, and nobody who has them, and the
+	// feed stays on the old fork: it may be the only one to have them.
+	maxSacrifice = 256
+
+	// maxChecks is how many conflict checks a peer may need on a channel before it is dropped for its
+	// invalid proofs. Each costs it a proof of its head, and a damaged block is asked of it once.
+	maxChecks = 3
+
+	// maxHeadProofs is how many proofs of its head that nobody asked for are verified on a channel. One is
+	// due when the peer's feed freezes.
+	maxHeadProofs = 4
+
 	// maxUnsolicited is how many answers nobody asked for a channel may bring. Some are normal:
 	// they cross our cancels.
 	maxUnsolicited = 64

@@ -42,6 +42,7 @@ type Machine struct {
 	picked    []*request   // to be put in one Plan
 	rescan    merkle.Range // hull of the blocks that went back to the queue
 	checkIdle bool         // our downloading flag may have gone down
+	rewritten bool         // the fork has changed, and what that did is known
 	words     [2][]uint32  // scratch of pickRange
 
 	// A mirror of the feed, so that Step does not ask Local per block. It lags behind the feed by
@@ -70,6 +71,18 @@ type Machine struct {
 	upgrade  *request // the only upgrade in flight
 	manifest *request // the only lone manifest request in flight
 
+	// Of the forks past ours; see fork.go.
+	refuseForks bool
+	candidates  []*candidate       // highest fork first, at most maxCandidates
+	reorgs      map[Token]*request // answers being verified
+	applying    *candidate         // is being made our own fork; with applyToken
+	applyToken  Token
+
+	// Of conflicting heads; see conflict.go.
+	checking int             // peers that have to prove their head, and proofs of heads being verified
+	examined map[Token]*peer // proofs of heads being verified
+	warnings map[Token]*peer // proofs of our own frozen head being built
+
 	tickets map[Ticket]*want
 	wants   []*want            // ranges and lists, highest priority first, then oldest
 	seeks   []*want            // as they came
@@ -95,6 +108,7 @@ func New(local Local, limits Limits, rng *rand.Rand) *Machine {
 		promised: map[promise]struct{}{}, plans: map[Token][]*request{}, verdicts: map[Token]*peer{}, judging: map[Token]*peer{},
 		applies: map[Token]*request{}, proofs: map[Token]*serving{},
 		fetches: map[uint64]*request{},
+		reorgs:  map[Token]*request{}, examined: map[Token]*peer{}, warnings: map[Token]*peer{},
 		tickets: map[Ticket]*want{}, waiters: map[uint64][]*want{}, urgentRefs: map[uint64]int{},
 		info: local.Info(),
 	}
@@ -145,6 +159,10 @@ func (m *Machine) dispatch(ev Event) {
 		m.onWantSeek(e)
 	case Forget:
 		m.onForget(e.Ticket)
+	case Reorged:
+		m.onReorged(e)
+	case Examined:
+		m.onExamined(e)
 	case SetDownloading:
 		m.onSetDownloading(e.On)
 	case Prospects:
@@ -190,6 +208,7 @@ func (m *Machine) settle() {
 				m.touch(p)
 			}
 		}
+		m.settleForks()
 		m.fill()
 		m.serve()
 		m.endIdle()
@@ -240,5 +259,7 @@ func (m *Machine) tick() {
 	for _, p := range append([]*peer(nil), m.order...) {
 		m.tickServing(p)
 		m.tickAsking(p)
+		m.tickCheck(p)
 	}
+	m.tickForks()
 }

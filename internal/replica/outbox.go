@@ -26,6 +26,9 @@ func (m *Machine) flush(p *peer) {
 	if p.syncDue && !p.undecided() && p.credit > 0 {
 		m.sendSync(p)
 	}
+	if p.check != nil && p.credit > 0 {
+		m.sendCheck(p)
+	}
 	for len(p.extensions) > 0 && p.credit > 0 {
 		p.extensionBytes -= len(p.extensions[0].Message)
 		m.send(p, p.extensions[0])
@@ -38,7 +41,7 @@ func (m *Machine) greet(p *peer) {
 	p.greeted = true
 	m.sendSync(p)
 	p.adds, p.drops, p.resend = nil, nil, false
-	p.contigDue = m.contig > 0
+	p.contigDue = m.contig > 0 && !m.info.Frozen
 }
 
 func (m *Machine) sendSync(p *peer) {
@@ -46,7 +49,7 @@ func (m *Machine) sendSync(p *peer) {
 	p.toldDownloading = m.isDownloading()
 	s := &wire.Sync{
 		Fork: m.info.Fork, Length: m.info.Length,
-		CanUpgrade: p.can, Uploading: true, Downloading: p.toldDownloading,
+		CanUpgrade: p.can, Uploading: !m.info.Frozen, Downloading: p.toldDownloading,
 		HasManifest: m.info.HasManifest,
 	}
 	if p.fork == m.info.Fork {

@@ -97,6 +97,7 @@ func (m *Machine) onRange(p *peer, r *wire.Range) {
 		return
 	}
 	m.learned(p, p.known.add(span))
+	m.learnedFork(p)
 }
 
 func (m *Machine) onBitfield(p *peer, b *wire.Bitfield) {
@@ -118,6 +119,7 @@ func (m *Machine) onBitfield(p *peer, b *wire.Bitfield) {
 		m.touch(p)
 	}
 	m.learned(p, merkle.Range{Start: b.Start, End: end})
+	m.learnedFork(p)
 }
 
 // learned has the peer's window filled if a message may have brought something useful. News of

@@ -84,6 +84,15 @@ type peer struct {
 	disorder    int // shortened requests that came to nothing
 	meanSize    int // of its blocks, in bytes; 0: none came
 
+	// Conflict checks; see conflict.go.
+	check      *check // it is asked nothing else before it has proven its head
+	checks     int    // on this channel
+	examining  Token  // a proof of its head is being verified
+	proofs     int    // of its head that came unasked and were verified
+	warned     bool   // of our frozen feed
+	probing    bool   // we have to prove ours
+	turnedDown int    // refusals that we have sent
+
 	// Its requests; see serve.go.
 	served    map[uint64]*serving
 	waiting   [2][]*serving // priority above 0, and the rest
@@ -167,6 +176,7 @@ func (m *Machine) remove(p *peer) {
 	m.order = without(m.order, p)
 	m.takeBack(p)
 	m.removeServing(p)
+	m.endCheck(p)
 	delete(m.verdicts, p.verdict)
 }
 

@@ -288,7 +288,7 @@ func (m *Machine) sendHoldings(p *peer, r merkle.Range, one bool) {
 // sendBits sends the bitfield of r, cut at our length. Nothing lies past it.
 func (m *Machine) sendBits(p *peer, r merkle.Range) {
 	start, end := r.Start&^31, min(r.End, m.info.Length)
-	if start >= end {
+	if r.Start >= end {
 		return
 	}
 	if start < p.told {

@@ -40,6 +40,7 @@ type request struct {
 	seek     *want // asked for with hash, or with upgrade
 	hash     flattree.Index
 	hasHash  bool
+	follows  *candidate // of whose fork it is
 
 	sentAt time.Time
 	size   uint64 // of the block in the answer, in bytes
@@ -77,6 +78,9 @@ func (m *Machine) sendRequest(p *peer, r *request) {
 	p.sequence++
 	r.id, r.sequence, r.fork, r.sentAt = p.takeID(r), p.sequence, m.info.Fork, m.now
 	r.state = stateSent
+	if r.follows != nil {
+		r.fork = r.follows.fork
+	}
 	if r.hasBlock && m.urgentRefs[r.block] > 0 {
 		r.priority = 1
 	}
@@ -177,6 +181,9 @@ func (m *Machine) disown(r *request) {
 	if r.seek != nil && r.seek.asked == r {
 		r.seek.asked = nil
 	}
+	if r.follows != nil {
+		m.disownFork(r)
+	}
 }
 
 // requeue has the block of r picked again, by any peer, unless it has come meanwhile.
@@ -184,7 +191,7 @@ func (m *Machine) requeue(r *request) {
 	if r.hasBlock {
 		m.rescan = hull(m.rescan, merkle.Range{Start: r.block, End: r.block + 1})
 	}
-	if r.upgrade.Length > 0 || r.seek != nil || r.manifest {
+	if r.upgrade.Length > 0 || r.seek != nil || r.manifest || r.follows != nil {
 		m.touchAll()
 	}
 }
@@ -324,6 +331,7 @@ func (m *Machine) tickStall(p *peer) {
 		m.takeBack(p)
 		return
 	}
+	m.tickForkStall(p)
 	r := m.upgrade
 	if r == nil || r.peer != p || r.state != stateSent {
 		return

@@ -78,6 +78,8 @@ type scenario struct {
 	verdicts []CanUpgrade
 	proofs   []Prove
 	applies  []Apply
+	reorgs   []Action // StartReorg, StepReorg, ApplyReorg
+	examines []Examine
 }
 
 // play runs the events of a scenario and returns it with the actions that they have led to.
@@ -96,7 +98,7 @@ func play(t *testing.T, script []byte) []byte {
 		}
 		actions, err := s.step(line)
 		if err != nil {
-			t.Fatalf("line %d: %q: %v", i+1, line, err)
+			t.Fatalf("line %d: %q: %v, after\n%s", i+1, line, err, out.Bytes())
 		}
 		for _, a := range actions {
 			fmt.Fprintf(&out, "  %s\n", show(a))
@@ -112,6 +114,9 @@ func (s *scenario) step(line string) ([]Action, error) {
 		a.words = words[1:]
 		s.setFeed(&a)
 		s.machine = New(s.feed, Limits{}, rand.New(rand.NewPCG(1, 2)))
+		if a.has("refuse-forks") {
+			s.machine.RefuseForks()
+		}
 		return nil, a.err
 	}
 	ev := s.event(&a)
@@ -130,6 +135,10 @@ func (s *scenario) step(line string) ([]Action, error) {
 			s.proofs = append(s.proofs, act)
 		case Apply:
 			s.applies = append(s.applies, act)
+		case StartReorg, StepReorg, ApplyReorg:
+			s.reorgs = append(s.reorgs, act)
+		case Examine:
+			s.examines = append(s.examines, act)
 		}
 	}
 	return actions, nil
@@ -138,8 +147,12 @@ func (s *scenario) step(line string) ([]Action, error) {
 // setFeed reads "fork=0 length=5 have=0..5 manifest".
 func (s *scenario) setFeed(a *args) {
 	f := s.feed
-	f.info.Fork = a.number("fork", f.info.Fork)
-	f.info.Length = a.number("length", f.info.Length)
+	fork, length := a.number("fork", f.info.Fork), a.number("length", f.info.Length)
+	if fork != f.info.Fork {
+		f.forkFrom(a.number("ancestors", min(length, f.info.Length)))
+	}
+	f.info.Fork, f.info.Length = fork, length
+	f.info.Frozen = (f.info.Frozen || a.has("frozen")) && !a.has("thawed")
 	f.info.HasManifest = f.info.HasManifest || a.has("manifest")
 	for _, r := range a.ranges("have") {
 		for b := r.Start; b < r.End; b++ {
@@ -230,15 +243,58 @@ func (s *scenario) workEvent(verb string, a *args) Event {
 		switch {
 		case a.has("invalid"):
 			return Applied{Token: p.Token, Fault: FaultInvalid, Err: errors.New("bad hash")}
+		case a.has("contradicts"):
+			return Applied{Token: p.Token, Fault: FaultContradicts, Err: errors.New("bad signature")}
 		case a.has("stale"):
 			return Applied{Token: p.Token, Fault: FaultStale}
 		case a.has("failed"):
 			return Applied{Token: p.Token, Fault: FaultFailed, Err: errors.New("disk full")}
 		}
 		return s.feed.apply(p.Token, p.Proof)
+	case verb == "reorged" && len(s.reorgs) > 0:
+		return s.reorged(a)
+	case verb == "examined" && len(s.examines) > 0:
+		x := s.examines[0]
+		s.examines = s.examines[1:]
+		e := Examined{Token: x.Token, Conflict: a.has("conflict")}
+		e.Fault, e.Err = a.fault()
+		return e
 	}
 	a.fail(fmt.Errorf("nothing to answer, or unknown word %q", verb))
 	return nil
+}
+
+// reorged answers the oldest ask about a fork: with a fault, or with what the search wants next; or the fork
+// is applied, and the feed becomes what the words say.
+func (s *scenario) reorged(a *args) Event {
+	e := Reorged{Search: "search"}
+	switch ask := s.reorgs[0].(type) {
+	case StartReorg:
+		e.Token, e.Length = ask.Token, ask.Proof.Upgrade.Start+ask.Proof.Upgrade.Length
+	case StepReorg:
+		e.Token, e.Length = ask.Token, a.number("length", 0)
+	case ApplyReorg:
+		e.Token = ask.Token
+		s.setFeed(a)
+	}
+	s.reorgs = s.reorgs[1:]
+	if rs := a.ranges("want"); len(rs) > 0 {
+		e.More = true
+		e.Want = merkle.Want{Range: rs[0], Nodes: a.number("nodes", 0)}
+	}
+	e.Fault, e.Err = a.fault()
+	return e
+}
+
+// fault takes the name of a fault.
+func (a *args) fault() (Fault, error) {
+	for name, f := range map[string]Fault{"stale": FaultStale, "unavailable": FaultNotAvailable, "invalid": FaultInvalid,
+		"contradicts": FaultContradicts, "failed": FaultFailed} {
+		if a.has(name) {
+			return f, errors.New(name)
+		}
+	}
+	return FaultNone, nil
 }
 
 func (s *scenario) peerEvent(p PeerID, a *args) Event {

@@ -35,6 +35,7 @@ func (m *Machine) onRequest(p *peer, r *wire.Request) {
 	}
 	s := &serving{peer: p, id: r.ID, request: r.Request, live: true, urgent: r.Priority > 0}
 	p.served[r.ID] = s
+	p.probing = p.probing || r.ID == 0 // a conflict check
 	class := s.class()
 	p.waiting[class] = append(p.waiting[class], s)
 	if len(p.waiting[class]) > 2*m.limits.QueuedRequests {
@@ -68,6 +69,7 @@ func (m *Machine) onCancel(p *peer, id uint64) {
 	if s := p.served[id]; s != nil {
 		s.live = false
 		delete(p.served, id)
+		p.probing = p.probing && id != 0
 	}
 }
 
@@ -143,6 +145,7 @@ func (m *Machine) answerSize(req *merkle.Request) int {
 func (m *Machine) onProved(e Proved) {
 	s := m.proofs[e.Token]
 	if s == nil {
+		m.onWarning(e)
 		return
 	}
 	delete(m.proofs, e.Token)
@@ -214,6 +217,7 @@ func (m *Machine) sendAnswer(p *peer, a answer) {
 	a.s.live = false
 	delete(p.served, a.s.id)
 	m.send(p, a.msg)
+	m.answeredPeer(p, a.msg)
 	if d, ok := a.msg.(*wire.Data); ok && d.Proof.Block != nil {
 		n := uint64(len(d.Proof.Block.Value))
 		m.stats.BlocksSent++

@@ -45,6 +45,7 @@ type simLink struct {
 	inbox   []wire.Message
 	written int // bytes sent and not yet given back as Room
 	closed  bool
+	ending  bool // the other side has closed; what it had sent is read first
 }
 
 const simRoom = 4096
@@ -86,6 +87,13 @@ func (w *world) cut(l *simLink) {
 	}
 }
 
+// end closes a channel at one end; the other reads what was sent before.
+func (w *world) end(l *simLink) {
+	l.closed = true
+	l.node.links = without(l.node.links, l)
+	l.other.ending = true
+}
+
 func (n *simNode) link(id PeerID) *simLink {
 	i := slices.IndexFunc(n.links, func(l *simLink) bool { return l.id == id })
 	if i < 0 {
@@ -119,12 +127,22 @@ func (n *simNode) do(a Action) {
 		n.asks = append(n.asks, func() Event {
 			if b := a.Proof.Block; b != nil && len(b.Value) > 0 && b.Value[0] == 'X' {
 				return Applied{Token: a.Token, Fault: FaultInvalid}
+			} else if b != nil && len(b.Value) > 0 && b.Value[0] == 'Y' {
+				return Applied{Token: a.Token, Fault: FaultContradicts}
 			}
 			if n.w.rng.IntN(20) == 0 {
 				return Applied{Token: a.Token, Fault: FaultStale}
 			}
 			return n.feed.apply(a.Token, a.Proof)
 		})
+	case StartReorg:
+		n.askFork(a.Token, func() Reorged { return n.feed.startReorg(a.Token, a.Proof) })
+	case StepReorg:
+		n.askFork(a.Token, func() Reorged { return n.feed.stepReorg(a.Token, a.Search, a.Proof) })
+	case ApplyReorg:
+		n.askFork(a.Token, func() Reorged { return n.feed.applyReorg(a) })
+	case Examine:
+		n.asks = append(n.asks, func() Event { return n.feed.examine(a.Token, a.Proof) })
 	case Resolve:
 		if _, twice := n.resolved[a.Ticket]; twice {
 			n.w.t.Errorf("node %d: ticket %d resolved twice", n.name, a.Ticket)
@@ -133,7 +151,7 @@ func (n *simNode) do(a Action) {
 	case CloseChannel:
 		if l := n.link(a.Peer); l != nil {
 			other := l.other.node
-			n.w.cut(l)
+			n.w.end(l)
 			if a.Reopen {
 				n.w.connect(n, other)
 			}
@@ -164,7 +182,7 @@ func (n *simNode) prove(a Prove) Event {
 		return pr
 	}
 	if n.lying && n.w.rng.IntN(1000) < n.w.lies {
-		pr.Proof.Block.Value[0] = 'X'
+		pr.Proof.Block.Value[0] = "XY"[n.w.rng.IntN(2)]
 	} else if n.lying && n.w.rng.IntN(1000) < n.w.mute {
 		return Proved{Token: a.Token, Fault: FaultNotAvailable}
 	}
@@ -193,6 +211,9 @@ func (w *world) move() bool {
 					l.inbox = l.inbox[1:]
 					n.step(Received{Peer: l.id, Message: msg})
 				})
+			}
+			if l.ending && len(l.inbox) == 0 {
+				moves = append(moves, func() { w.cut(l) })
 			}
 			if l.written > 0 {
 				moves = append(moves, func() {
@@ -284,6 +305,28 @@ func checkBounds(t testing.TB, m *Machine) {
 		if r.state == stateApplying {
 			applying++
 		}
+	}
+	for _, r := range m.reorgs {
+		if r.state == stateApplying {
+			applying++
+		}
+	}
+	if len(m.candidates) > maxCandidates {
+		t.Fatalf("%d forks are being asked about", len(m.candidates))
+	}
+	for _, c := range m.candidates {
+		if c.search == nil && c.asked == nil || c.fork <= m.info.Fork && c != m.applying {
+			t.Fatalf("fork %d is left, ours is %d, %v", c.fork, m.info.Fork, c)
+		}
+	}
+	checking := len(m.examined)
+	for _, p := range m.order {
+		if p.check != nil {
+			checking++
+		}
+	}
+	if checking != m.checking {
+		t.Fatalf("%d checks are under way, counted %d", checking, m.checking)
 	}
 	if sent+applying != m.inflight {
 		t.Fatalf("in flight: %d sent and %d applying, counted %d", sent, applying, m.inflight)

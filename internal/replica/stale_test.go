@@ -47,7 +47,7 @@ func TestAnswersThatLeadNowhereEndTheChannel(t *testing.T) {
 					events = append(events, Planned{Token: a.Token, Nodes: make([]uint64, len(a.Blocks))})
 				case Apply:
 					answers++
-					events = append(events, Applied{Token: a.Token, Fault: fault(f)})
+					events = append(events, Applied{Token: a.Token, Fault: fault(f)}, f.changed())
 				case Drop:
 					dropped = true
 				}

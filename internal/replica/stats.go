@@ -15,6 +15,8 @@ type Stats struct {
 	Unsolicited     uint64 // answers that nobody waited for
 	InvalidProofs   uint64 // answers that failed verification
 	InvalidRequests uint64 // malformed requests received
+	Checks          uint64 // conflict checks begun
+	Reorgs          uint64 // forks followed
 	Stalls          uint64 // times that a silent peer's requests were taken back
 	ExtensionsLost  uint64 // outgoing, for want of credit
 }

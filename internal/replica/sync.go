@@ -7,15 +7,28 @@ import (
 func (m *Machine) onSync(p *peer, s *wire.Sync) {
 	moved := s.Length != p.length || s.Fork != p.fork
 	if s.Fork != p.fork {
-		// What it held past its new length belongs to another tree.
+		// What it held past its new length belongs to another tree. And it may believe that we hold
+		// what we held of the old one, and not announce that: we have to ask.
 		p.known.clip(s.Length)
+		p.staleAll()
+		m.takeBack(p) // it will refuse what it was asked on the other fork, or has done so
+		clear(p.refusals)
+		p.rescanAll()
+		m.overtakeCheck(p)
 	}
+	fallen := p.synced && s.Fork < p.fork
 	p.synced, p.fork, p.length = true, s.Fork, s.Length
 	p.canUpgrade, p.hasManifest = s.CanUpgrade, s.HasManifest
 	p.uploading, p.downloading = s.Uploading, s.Downloading
 	p.acked, p.noUpgrade, p.noManifest = 0, false, false
 	m.checkIdle = m.checkIdle || !s.Downloading
 	m.touch(p)
+	if fallen && m.countNoData(p) { // or refusals would cost nothing to who pretends to move on
+		return
+	}
+	if m.info.Frozen {
+		m.warn(p)
+	}
 	if s.Fork != m.info.Fork {
 		m.judge(p)
 		// A remote on an older fork learns from our sync that there is a newer one. The side with
@@ -88,10 +101,17 @@ func (m *Machine) onVerdict(e Verdict) {
 
 // refresh takes over the head from the feed, and tells everybody when it has moved.
 func (m *Machine) refresh() {
+	info := m.local.Info()
+	if info.Fork != m.info.Fork && !m.rewritten {
+		return // the Changed that tells what is left of before is under way
+	}
 	old := m.info
-	m.info = m.local.Info()
-	if m.info.Frozen && !old.Frozen {
+	m.info = info
+	switch {
+	case info.Frozen && !old.Frozen:
 		m.freeze()
+	case !info.Frozen && old.Frozen:
+		m.thaw()
 	}
 	headMoved := m.info.Fork != old.Fork || m.info.Length != old.Length
 	if !headMoved && m.info.HasManifest == old.HasManifest {
@@ -102,8 +122,6 @@ func (m *Machine) refresh() {
 		p.rescanLists()
 		switch {
 		case m.info.Fork != old.Fork:
-			p.known.clip(0) // where the trees part is not known here
-			p.staleAll()
 			p.acked = 0
 			m.judge(p)
 		case p.length > 0 && p.length >= m.info.Length:
@@ -117,13 +135,6 @@ func (m *Machine) refresh() {
 	if headMoved {
 		m.resolveUpdates(true)
 		m.resolvePassedSeeks()
-	}
-}
-
-// freeze stops asking: conflicting heads were seen.
-func (m *Machine) freeze() {
-	for _, p := range m.order {
-		m.takeBack(p)
 	}
 }
 
@@ -142,7 +153,7 @@ func (m *Machine) onSetDownloading(on bool) {
 }
 
 // isDownloading is the flag that we report.
-func (m *Machine) isDownloading() bool { return m.downloading || m.inflight > 0 }
+func (m *Machine) isDownloading() bool { return m.downloading || m.inflight > 0 || m.checking > 0 }
 
 // endIdle closes the channels on which neither side wants anything. It runs after the windows have
 // been filled, since a request makes us downloading.

@@ -98,12 +98,15 @@ func (m *Machine) blockWithUpgrade(p *peer) (uint64, bool) {
 
 // mayGrow reports whether it is still open that some known peer has a longer head for us.
 func (m *Machine) mayGrow() bool {
-	if m.upgrade != nil || m.opening > 0 && len(m.order) < updatePeers || !m.met && m.finding {
+	if m.upgrade != nil || len(m.candidates) > 0 || m.applying != nil || m.opening > 0 && len(m.order) < updatePeers || !m.met && m.finding {
 		return true
+	}
+	if m.local.Info().Fork != m.info.Fork {
+		return true // it has grown, and Changed is under way
 	}
 	for _, p := range m.order[:min(len(m.order), updatePeers)] {
 		switch {
-		case !p.synced:
+		case !p.synced, m.canFollow(p):
 			return true
 		case p.fork != m.info.Fork || p.length <= m.info.Length || p.noUpgrade || !p.uploading:
 		case m.info.Length == 0, p.canUpgrade, p.acked != m.info.Length:
@@ -117,6 +120,9 @@ func (m *Machine) onWantUpgrade(t Ticket) {
 	if t == 0 || m.tickets[t] != nil {
 		return
 	}
+	if m.refuseFrozen(t) {
+		return
+	}
 	m.tickets[t] = &want{ticket: t, kind: wantUpgrade}
 	m.updates = append(m.updates, t)
 }
@@ -128,7 +134,7 @@ func (m *Machine) resolveUpdates(grown bool) {
 }
 
 func (m *Machine) onWantSeek(e WantSeek) {
-	if e.Ticket == 0 || m.tickets[e.Ticket] != nil {
+	if e.Ticket == 0 || m.tickets[e.Ticket] != nil || m.refuseFrozen(e.Ticket) {
 		return
 	}
 	n := e.Span.Len()

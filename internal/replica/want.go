@@ -41,7 +41,7 @@ type want struct {
 }
 
 func (m *Machine) onWant(e Want) {
-	if e.Ticket == 0 || m.tickets[e.Ticket] != nil {
+	if e.Ticket == 0 || m.tickets[e.Ticket] != nil || m.refuseFrozen(e.Ticket) {
 		return
 	}
 	w := &want{
@@ -309,8 +309,7 @@ func (m *Machine) regressWants(from uint64) {
 // fail ends all wishes with a failure of our own machine, and stops asking for them.
 func (m *Machine) fail(err error) {
 	for _, t := range slices.Sorted(maps.Keys(m.tickets)) {
-		w := m.tickets[t]
 		m.onForget(t)
-		m.emit(Resolve{Ticket: w.ticket, Err: err})
+		m.emit(Resolve{Ticket: t, Err: err})
 	}
 }
