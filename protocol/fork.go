@@ -93,7 +93,7 @@ func (w *workers) headFault(ctx context.Context, err error) replica.Fault {
 	switch {
 	case errors.Is(err, feed.ErrFrozen):
 		return replica.FaultStale // the machine hears of it
-	case fault == replica.FaultFailed && errors.Is(err, feed.ErrNotAvailable):
+	case errors.Is(err, feed.ErrNotAvailable):
 		return replica.FaultNotAvailable
 	case fault == replica.FaultFailed && ctx.Err() == nil:
 		w.x.log.Error("comparing heads failed", "err", err)

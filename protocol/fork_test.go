@@ -313,7 +313,7 @@ func TestTruncationsWhileDownloading(t *testing.T) {
 			truncate(t, w, length-uint64(1+i*7))
 			appendBlocks(t, w, renamed(30+i, fmt.Sprint("fork ", i, " "))...)
 		}
-		time.Sleep(2 * time.Minute) // channels that were refused much are opened again after a while
+		synctest.Wait()
 		for _, r := range readers {
 			sameHead(t, r, w)
 			if got := r.Info(); got.LocalBlocks != got.Length {
@@ -321,8 +321,8 @@ func TestTruncationsWhileDownloading(t *testing.T) {
 			}
 		}
 		for i, x := range xs {
-			if s := x.Stats(); s.InvalidProofs+s.InvalidRequests+s.Checks != 0 {
-				t.Errorf("exchange %d: %+v", i, s)
+			if s := x.Stats(); s.InvalidProofs+s.InvalidRequests+s.Checks != 0 || s.Peers != len(readers) || len(x.Departed()) != 0 {
+				t.Errorf("exchange %d: %+v, departed %+v", i, s, x.Departed())
 			}
 		}
 	})

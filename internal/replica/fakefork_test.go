@@ -11,6 +11,9 @@ import (
 // A fake tree is a number for each block, its version: blocks are the same if their versions are. An
 // upgrade carries versions as the sizes of its nodes, a block its version in the second byte.
 
+// forged is the first byte of a signature that is none.
+const forged = 9
+
 // append adds n blocks of a version.
 func (f *fakeFeed) append(n int, version uint64) {
 	for range n {
@@ -98,6 +101,9 @@ func (f *fakeFeed) startReorg(token Token, p *merkle.Proof) Reorged {
 		return Reorged{Token: token, Fault: FaultStale}
 	case u == nil || u.Start != 0 || len(u.Nodes) == 0 || len(u.Nodes) > 1<<16:
 		return Reorged{Token: token, Fault: FaultInvalid}
+	}
+	if u.Signature[0] == forged {
+		return Reorged{Token: token, Fault: FaultContradicts}
 	}
 	s := &fakeSearch{fork: p.Fork, base: f.info.Fork, length: f.info.Length}
 	for _, n := range u.Nodes {

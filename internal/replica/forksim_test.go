@@ -54,6 +54,14 @@ func TestReadersFollowTheWriterThroughForks(t *testing.T) {
 				}
 			}
 			join()
+			// Peers that pretend to have a higher fork, and prove something else or nothing.
+			var forgers []*simNode
+			for i := range seed % 4 * 2 {
+				f := w.planted(9, 9, 9)
+				f.feed.rewrite(1000+i, f.feed.tree, 0)
+				f.lying, f.silent = i < 2, i > 0
+				forgers = append(forgers, f)
+			}
 			for i, r := range readers {
 				if i != 1 || seed%3 != 2 {
 					r.step(Want{Ticket: 1, Follow: true, Linear: i == 2})
@@ -78,6 +86,12 @@ func TestReadersFollowTheWriterThroughForks(t *testing.T) {
 				if w.rng.IntN(4) == 0 {
 					join()
 				}
+				readers[w.rng.IntN(len(readers))].step(WantUpgrade{Ticket: Ticket(100 + version)})
+				for _, f := range forgers {
+					if r := readers[w.rng.IntN(len(readers))]; w.rng.IntN(3) == 0 {
+						w.connectOnce(f, r)
+					}
+				}
 			}
 			writer.feed.append(1, version+1)
 			join()
@@ -93,7 +107,10 @@ func TestReadersFollowTheWriterThroughForks(t *testing.T) {
 				if n := r.feed.bits.Count(0, want.info.Length); r.m.tickets[1] != nil && r.m.tickets[1].follow && n != want.info.Length {
 					t.Errorf("node %d: %d of %d blocks", r.name, n, want.info.Length)
 				}
-				if s := r.m.Stats(); s.Inflight != 0 || s.InvalidProofs != 0 || len(r.m.fetches)+len(r.m.candidates) != 0 || r.dropped != 0 {
+				if len(forgers) == 0 && len(r.m.updates) != 0 {
+					t.Errorf("node %d: %v still wait for news", r.name, r.m.updates)
+				}
+				if s := r.m.Stats(); len(forgers) == 0 && (s.Inflight != 0 || s.InvalidProofs != 0 || len(r.m.candidates) != 0 || r.dropped != 0) || len(r.m.fetches) != 0 {
 					t.Errorf("node %d: left over: %+v, %d fetches, %d candidates", r.name, s, len(r.m.fetches), len(r.m.candidates))
 				}
 			}

@@ -64,6 +64,7 @@ type Machine struct {
 	judging   map[Token]*peer // all asks that are out
 	applies   map[Token]*request
 	proofs    map[Token]*serving
+	overtaken []*serving // refused when the Changed of a new fork has come, and been told
 
 	// fetches holds the request of each block that is being planned, asked or applied.
 	fetches  map[uint64]*request

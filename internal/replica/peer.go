@@ -91,7 +91,8 @@ type peer struct {
 	proofs     int    // of its head that came unasked and were verified
 	warned     bool   // of our frozen feed
 	probing    bool   // we have to prove ours
-	turnedDown int    // refusals that we have sent
+	turnedDown int    // refusals that we have sent, with a reason
+	unaware    int    // requests that it may send before it hears of our new fork
 
 	// Its requests; see serve.go.
 	served    map[uint64]*serving

@@ -111,7 +111,17 @@ func (m *Machine) forked(ancestors uint64) {
 			}
 		}
 		p.toldAll, p.noUpgrade = 0, false
+		if p.synced && p.fork < m.info.Fork {
+			p.unaware = MaxWindow
+		}
 	}
+	for _, s := range m.overtaken {
+		if p := s.peer; !p.gone && s.live {
+			m.flush(p) // the news first
+			m.refuse(s)
+		}
+	}
+	m.overtaken = nil
 	for len(m.seeks) > 0 { // the local search goes on in the new tree
 		m.resolve(m.seeks[0], true, nil)
 	}

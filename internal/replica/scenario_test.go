@@ -206,6 +206,9 @@ func (s *scenario) event(a *args) Event {
 		return SetDownloading{On: a.word() == "on"}
 	case "prospects":
 		return Prospects{Opening: int(a.number("opening", 0)), Finding: a.has("finding")}
+	case "ahead": // the feed changes, and the machine does not know yet
+		s.setFeed(a)
+		return Tick{}
 	case "change": // the feed changes, as after an append
 		s.setFeed(a)
 		return s.feed.changed()

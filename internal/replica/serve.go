@@ -115,7 +115,7 @@ func (m *Machine) serveOne(p *peer, s *serving) {
 	req := s.request
 	if m.info.Frozen || req.Fork != m.info.Fork || req.Block != nil && !m.holds(req.Block.Index) {
 		if m.info.Frozen || !req.Manifest || !m.info.HasManifest {
-			m.reply(s, &wire.NoData{ID: s.id, Reason: wire.ReasonNotAvailable})
+			m.refuse(s)
 			return
 		}
 		// The manifest belongs to the feed, not to a fork or a block.
@@ -160,9 +160,22 @@ func (m *Machine) onProved(e Proved) {
 		m.replyData(p, s, &wire.Data{ID: s.id, Proof: *e.Proof})
 	case e.Fault == FaultInvalid:
 		m.refuseInvalid(p, s)
+	case e.Fault == FaultStale && s.request.Fork == m.info.Fork && m.local.Info().Fork != m.info.Fork:
+		m.overtaken = append(m.overtaken, s) // Changed is under way
 	default:
-		m.reply(s, &wire.NoData{ID: s.id, Reason: wire.ReasonNotAvailable})
+		m.refuse(s)
 	}
+}
+
+// refuse says that something is not available. A peer that could not know that our fork is another one by
+// now is not given a reason: a Hypercore reader counts those, and at 32 it asks nothing more on the channel.
+func (m *Machine) refuse(s *serving) {
+	msg := &wire.NoData{ID: s.id, Reason: wire.ReasonNotAvailable}
+	if p := s.peer; s.request.Fork < m.info.Fork && p.unaware > 0 {
+		p.unaware--
+		msg.Reason = wire.ReasonNone
+	}
+	m.reply(s, msg)
 }
 
 // replyData sends an answer or, when it has turned out too large to be kept until there is credit,

@@ -33,6 +33,7 @@ type simNode struct {
 	nextPeer PeerID
 	asks     []func() Event // answers not yet given
 	lying    bool
+	silent   bool // answers no request
 	resolved map[Ticket]error
 	dropped  int
 }
@@ -122,7 +123,9 @@ func (n *simNode) do(a Action) {
 			return Verdict{Token: a.Token, OK: n.feed.bits.FirstUnset(0) >= a.Length || n.w.rng.IntN(4) > 0}
 		})
 	case Prove:
-		n.asks = append(n.asks, func() Event { return n.prove(a) })
+		if !n.silent {
+			n.asks = append(n.asks, func() Event { return n.prove(a) })
+		}
 	case Apply:
 		n.asks = append(n.asks, func() Event {
 			if b := a.Proof.Block; b != nil && len(b.Value) > 0 && b.Value[0] == 'X' {
@@ -178,6 +181,9 @@ func (n *simNode) deliver(a Send) {
 
 func (n *simNode) prove(a Prove) Event {
 	pr := n.feed.prove(a.Token, a.Request, 100)
+	if n.lying && pr.Proof != nil && pr.Proof.Upgrade != nil && n.feed.tree != nil {
+		pr.Proof.Upgrade.Signature[0] = forged
+	}
 	if pr.Proof == nil || pr.Proof.Block == nil {
 		return pr
 	}

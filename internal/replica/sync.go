@@ -36,7 +36,7 @@ func (m *Machine) onSync(p *peer, s *wire.Sync) {
 		p.syncDue = p.syncDue || s.Fork < m.info.Fork
 		return
 	}
-	p.acked = s.RemoteLength
+	p.acked, p.unaware = s.RemoteLength, 0
 	if moved {
 		m.judge(p)
 		p.rescanLists()
