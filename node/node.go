@@ -184,6 +184,7 @@ func (n *Node) serve(ctx context.Context, l *link, s network.Stream, t talk) err
 		Peer:      l.peer.String(),
 		Initiator: l.outbound,
 		Binding:   t.binding,
+		Flags:     t.flags,
 		Noise:     t.noise,
 		OnStart:   func(c *hyper.Conn) { n.links.attached(l, c) },
 	})

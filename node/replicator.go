@@ -43,6 +43,8 @@ type Conversation struct {
 	Initiator bool
 	// Binding is what both ends of this stream know and no other stream shares: 16 to 64 bytes.
 	Binding []byte
+	// Flags are those that both opening frames of the stream carry; 0 if it has none.
+	Flags uint64
 	// OnStart is called, if not nil, when the conversation begins.
 	OnStart func(c *hyper.Conn)
 }
@@ -119,6 +121,7 @@ func (r *Replicator) Run(ctx context.Context, rwc io.ReadWriteCloser, conv Conve
 		Noise:     conv.Noise,
 		Initiator: conv.Initiator,
 		Binding:   conv.Binding,
+		Flags:     conv.Flags,
 		Peer:      conv.Peer,
 		OnOpen:    r.onOpen,
 		Logger:    r.log,

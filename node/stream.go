@@ -19,7 +19,7 @@ import (
 
 func (ls *links) opening() (hyper.Opening, []byte) {
 	st := ls.nextStamp()
-	o := hyper.Opening{Boot: st.boot, Number: st.number}
+	o := hyper.Opening{Boot: st.boot, Number: st.number, Flags: hyper.SupportedFlags}
 	rand.Read(o.Random[:]) // never fails
 	return o, o.Append(nil)
 }
@@ -28,6 +28,7 @@ func (ls *links) opening() (hyper.Opening, []byte) {
 type talk struct {
 	stamp   stamp        // the remote's
 	binding []byte       // of a plain stream
+	flags   uint64       // that both opening frames of a plain stream carry
 	noise   *hyper.Noise // of the other kind
 }
 
@@ -89,7 +90,7 @@ func (ls *links) ask(l *link) (s network.Stream, t talk, err error) {
 		return s, t, err
 	}
 	binding := hyper.PlainBinding([]byte(ls.host.ID()), []byte(l.peer), ours, theirs.raw)
-	t.stamp, t.binding = theirs.stamp(), binding[:]
+	t.stamp, t.binding, t.flags = theirs.stamp(), binding[:], theirs.flags()
 	return s, t, s.SetDeadline(time.Time{})
 }
 
@@ -99,6 +100,9 @@ type openingFrame struct {
 	opening hyper.Opening
 	noise   bool // it begins a handshake, and says nothing
 }
+
+// flags are those that both sides send.
+func (f openingFrame) flags() uint64 { return f.opening.Flags & hyper.SupportedFlags }
 
 func (f openingFrame) stamp() stamp { return stamp{f.opening.Boot, f.opening.Number} }
 
@@ -223,7 +227,7 @@ func (ls *links) reply(l *link, s network.Stream, theirs openingFrame) (t talk, 
 		return t, fmt.Errorf("send opening frame: %w", err)
 	}
 	binding := hyper.PlainBinding([]byte(l.peer), []byte(ls.host.ID()), theirs.raw, ours)
-	t.stamp, t.binding = theirs.stamp(), binding[:]
+	t.stamp, t.binding, t.flags = theirs.stamp(), binding[:], theirs.flags()
 	return t, s.SetWriteDeadline(time.Time{})
 }
 

@@ -93,8 +93,28 @@ func TestOpeningIsAnsweredWithoutWaiting(t *testing.T) {
 		t.Fatal(err)
 	}
 	o, err := hyper.ParseOpening(body)
-	if err != nil || o.Boot != n.links.boot || o.Number == 0 {
-		t.Errorf("answered %+v, %v; want boot %d", o, err, n.links.boot)
+	if err != nil || o.Boot != n.links.boot || o.Number == 0 || o.Flags != hyper.SupportedFlags {
+		t.Errorf("answered %+v, %v; want boot %d, flags %d", o, err, n.links.boot, hyper.SupportedFlags)
+	}
+}
+
+// Two nodes tell each other how much they bear: more than a JavaScript peer.
+func TestNodesAskEachOtherForMore(t *testing.T) {
+	t.Parallel()
+	sa, sb := newStore(t), newStore(t)
+	a, b := newNode(t, sa), newNode(t, sb)
+	w := named(t, sa, "log")
+	appendBlocks(t, w, "tiny")
+	r := keyed(t, sb, w.Key())
+	if err := a.Connect(testContext(t), info(b)); err != nil {
+		t.Fatal(err)
+	}
+	wantBlocks(t, r, "tiny")
+	for _, n := range []*Node{a, b} {
+		peers := n.replicator.Exchange(w.DiscoveryKey()).Peers()
+		if len(peers) != 1 || peers[0].Window <= 512 {
+			t.Errorf("peers %+v; want one with a window above 512", peers)
+		}
 	}
 }
 

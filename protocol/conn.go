@@ -30,6 +30,9 @@ type Config struct {
 	// Binding is a value of 16 to 64 bytes that both sides agree on and that no other stream has,
 	// such as PlainBinding or a handshake hash. It is not secret.
 	Binding []byte
+	// Flags are those that both opening frames of the stream carry, ours being SupportedFlags; 0 if it has no
+	// opening frames.
+	Flags uint64
 	// Peer names the remote in logs and PeerInfo.
 	Peer string
 	// OnOpen is asked for the exchange of a feed that the remote wants to talk about and that is
@@ -98,7 +101,7 @@ func NewConn(rwc io.ReadWriteCloser, cfg Config) *Conn {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Conn{
-		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger.With("peer", cfg.Peer),
+		cfg: cfg, limits: cfg.Limits.withDefaults(cfg.Flags), log: cfg.Logger.With("peer", cfg.Peer),
 		stream: newStream(rwc, frames),
 		wake:   make(chan struct{}, 1), relief: make(chan struct{}, 1),
 		stop: make(chan struct{}), done: make(chan struct{}), quiet: make(chan struct{}, 2),

@@ -1,12 +1,16 @@
 package protocol
 
-import "time"
+import (
+	"time"
+
+	"github.com/p2pcore/p2pcore/internal/replica"
+)
 
 // Limits bounds what one connection may cost and what is asked over it. Zero fields take the
 // defaults.
 type Limits struct {
-	// Window is the greatest number of requests in flight on one channel. The default of 512 is
-	// what Hypercore promises to bear.
+	// Window is the greatest number of requests in flight on one channel. The default is 4096 with
+	// FlagLongQueue and else 512, which is what Hypercore promises to bear.
 	Window int
 	// Credit bounds the bytes that wait to be written on one channel while few are open; with many
 	// it is less. One message more may wait. Default 1 MiB.
@@ -101,7 +105,10 @@ const (
 	maxOpening = 1024
 )
 
-func (l Limits) withDefaults() Limits {
+func (l Limits) withDefaults(flags uint64) Limits {
+	if flags&FlagLongQueue != 0 {
+		l.Window = orDefault(l.Window, replica.MaxWindow)
+	}
 	l.Window = orDefault(l.Window, defaultWindow)
 	l.Credit = orDefault(l.Credit, defaultCredit)
 	l.Inbox = orDefault(l.Inbox, defaultInbox)

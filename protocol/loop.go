@@ -276,9 +276,11 @@ func (x *Exchange) channelOpened(now time.Time, it *item) {
 	x.channels[ch.peer] = ch
 	ch.opened = openedState{true, now}
 	x.moved = true
-	x.step(now, replica.Opened{
-		Peer: ch.peer, Seeks: it.seeks, Room: it.room, Window: min(ch.link.conn.limits.Window, replica.MaxWindow),
-	})
+	opened := replica.Opened{Peer: ch.peer, Seeks: it.seeks, Room: it.room, Window: ch.link.conn.limits.Window}
+	if ch.link.conn.cfg.Flags&FlagLongQueue != 0 {
+		opened.Queue = replica.MaxQueue
+	}
+	x.step(now, opened)
 	x.prospects(now)
 }
 

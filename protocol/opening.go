@@ -21,8 +21,17 @@ const openingVersion = 1
 type Opening struct {
 	Random       [32]byte
 	Boot, Number uint64
-	Flags        uint64 // none is defined; unknown ones are ignored
+	Flags        uint64 // unknown ones are ignored
 }
+
+const (
+	// FlagLongQueue says that the sender lets some 5,000 requests wait on each channel. On others it is about
+	// a thousand, and JavaScript peers are to be sent no more than 512.
+	FlagLongQueue uint64 = 1 << iota
+
+	// SupportedFlags are what our opening frames say.
+	SupportedFlags = FlagLongQueue
+)
 
 // Append appends the frame's body to b.
 func (o Opening) Append(b []byte) []byte {

@@ -24,12 +24,14 @@ type Event interface{ event() }
 type (
 	// Opened says that both sides have opened the channel and the remote's capability is right.
 	// Room is the first credit in bytes. Window is the greatest number of requests that may be in
-	// flight to this peer; 0 means Limits.Window.
+	// flight to this peer; 0 means Limits.Window. Queue is how many of its requests may wait; 0 means
+	// Limits.QueuedRequests.
 	Opened struct {
 		Peer   PeerID
 		Seeks  bool // the remote understands seeks
 		Room   int
 		Window int
+		Queue  int
 	}
 
 	// Closed says that the channel or its connection has ended. What was asked of the peer goes

@@ -177,6 +177,7 @@ func (m *Machine) sendReady(p *peer, window int) {
 		}
 		m.sendRequest(p, r)
 	}
+	p.pace.full = p.pace.full || p.inflight >= window
 }
 
 // steal moves blocks that wait for a slot at the busiest peer to p, which has nothing left to do.

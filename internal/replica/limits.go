@@ -12,11 +12,14 @@ type Limits struct {
 	// Hypercore keeps on streams without a measured round-trip time.
 	Window int
 	// InflightBytes bounds the bytes of blocks in flight from one peer, estimated from what it has
-	// sent: it lowers the window, to not less than 4, when blocks are large. 4 MiB keeps a
-	// 300 Mbit/s link with 100 ms round-trip time full.
+	// sent. The window is smaller where less keeps the peer busy. 4 MiB keeps a 150 Mbit/s link with
+	// 100 ms round-trip time full.
 	InflightBytes int
-	// QueuedRequests is the greatest number of remote requests of one peer that wait for an
-	// answer. One more is a violation. Hypercore asks at most 512 at once, half of the default.
+	// TotalInflightBytes is shared by the peers, so that many of them do not have many times that
+	// much in memory at once.
+	TotalInflightBytes int
+	// QueuedRequests is the greatest number of remote requests of a peer of unknown kind that wait for
+	// an answer. One more is a violation. Hypercore asks at most 512 at once, half of the default.
 	QueuedRequests int
 	// Proving bounds the proofs being built, over all peers, so that the workers' queue is short
 	// and the round between the peers stays fair.
@@ -26,19 +29,26 @@ type Limits struct {
 }
 
 const (
-	defaultWindow         = 48
-	defaultInflightBytes  = 4 << 20
-	defaultQueuedRequests = 1024
-	defaultProving        = 256
-	defaultExtensions     = 64
+	defaultWindow             = 48
+	defaultInflightBytes      = 4 << 20
+	defaultTotalInflightBytes = 64 << 20
+	defaultQueuedRequests     = 1024
+	defaultProving            = 256
+	defaultExtensions         = 64
 
-	// MaxWindow is the greatest window towards any peer; Hypercore promises to bear 512.
-	MaxWindow = 512
+	// MaxWindow is the greatest window towards any peer: InflightBytes in blocks of 1 KiB. Hypercore
+	// promises to bear 512, our own kind MaxQueue.
+	MaxWindow = 4096
+
+	// MaxQueue is how many requests of a peer of our own kind may wait, each of which costs some 250
+	// bytes: its window, and something for the requests that are outside of it.
+	MaxQueue = MaxWindow + 1024
 )
 
 func (l Limits) withDefaults() Limits {
 	l.Window = orDefault(l.Window, defaultWindow)
 	l.InflightBytes = orDefault(l.InflightBytes, defaultInflightBytes)
+	l.TotalInflightBytes = orDefault(l.TotalInflightBytes, defaultTotalInflightBytes)
 	l.QueuedRequests = orDefault(l.QueuedRequests, defaultQueuedRequests)
 	l.Proving = orDefault(l.Proving, defaultProving)
 	l.Extensions = orDefault(l.Extensions, defaultExtensions)
@@ -75,8 +85,20 @@ const (
 	// to end at one that is. They are not proved wrong, and asking again must not go on for ever.
 	maxNowhere = 64
 
-	// minWindow is the smallest window, whatever the size of blocks; a block has up to 15 MiB.
-	minWindow = 4
+	// startWindow is the window in bytes before anything was measured, and minRequests and minWindow are the
+	// smallest windows: minRequests, or fewer if those are more than startWindow, but minWindow always. A
+	// block has up to 15 MiB, and two of them keep a peer busy.
+	startWindow = 128 << 10
+	minRequests = 48
+	minWindow   = 2
+
+	// queueTime is how long answers may queue beyond one round trip: it bridges the hiccups of a busy
+	// machine, and lets a near peer work in batches.
+	queueTime = 20 * time.Millisecond
+
+	// bestAge is how long it is believed that an answer can be as fast as the fastest was. Finding out anew
+	// costs about a round trip.
+	bestAge = 10 * time.Second
 
 	// pickChunk is how many blocks a peer takes before the next one has its turn, so that a short
 	// range is spread over the peers while neighbours, which share proof nodes, stay together.

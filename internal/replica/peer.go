@@ -12,7 +12,8 @@ import (
 type peer struct {
 	id    PeerID
 	seeks bool
-	limit int  // greatest window
+	limit int  // greatest window, in requests
+	queue int  // greatest number of its requests that wait
 	gone  bool // removed; results of asks may still come
 	dirty bool // in Machine.dirty
 
@@ -71,6 +72,7 @@ type peer struct {
 	progress    time.Time  // of the last answer, or of the first request after none
 	stalled     time.Time  // no requests before this time
 	filling     bool
+	pace        pace
 	scans       map[*want]*scan
 	urgent      scan
 	refusals    map[uint64]refusal // by block
@@ -128,6 +130,8 @@ func (m *Machine) onOpened(e Opened) {
 	}
 	p := &peer{
 		id: e.Peer, seeks: e.Seeks, limit: min(orDefault(e.Window, m.limits.Window), MaxWindow),
+		queue:     min(orDefault(e.Queue, m.limits.QueuedRequests), MaxQueue),
+		pace:      pace{window: startWindow},
 		uploading: true, downloading: true,
 		can:     m.info.Fork == 0, // the remote's fork and length are 0 until it says otherwise
 		credit:  e.Room,

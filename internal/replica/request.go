@@ -46,19 +46,6 @@ type request struct {
 	size   uint64 // of the block in the answer, in bytes
 }
 
-// window is the number of requests that may be in flight to p: its limit, or fewer if that many
-// blocks of the usual size are more bytes than we want to wait for.
-func (m *Machine) window(p *peer) int {
-	size := p.meanSize
-	if size == 0 && m.info.Length > 0 {
-		size = int(m.info.ByteLength / m.info.Length)
-	}
-	if size == 0 {
-		return p.limit
-	}
-	return min(p.limit, max(minWindow, m.limits.InflightBytes/size))
-}
-
 // parts holds a request message with what it points to in one allocation.
 type parts struct {
 	wire.Request
@@ -144,6 +131,7 @@ func (p *peer) freeID(id uint64) {
 // answered takes r off the wire: its id is free, and so are those cancelled before it was sent, for
 // the remote has read the cancels before it read r.
 func (m *Machine) answered(p *peer, r *request) {
+	m.measure(p, r)
 	p.freeID(r.id)
 	p.sent--
 	p.progress = m.now

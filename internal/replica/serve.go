@@ -29,7 +29,7 @@ type answer struct {
 func (m *Machine) onRequest(p *peer, r *wire.Request) {
 	if old := p.served[r.ID]; old != nil {
 		old.live = false // only the newer one is answered
-	} else if len(p.served) >= m.limits.QueuedRequests {
+	} else if len(p.served) >= p.queue {
 		m.drop(p, "too many requests", nil)
 		return
 	}
@@ -38,7 +38,7 @@ func (m *Machine) onRequest(p *peer, r *wire.Request) {
 	p.probing = p.probing || r.ID == 0 // a conflict check
 	class := s.class()
 	p.waiting[class] = append(p.waiting[class], s)
-	if len(p.waiting[class]) > 2*m.limits.QueuedRequests {
+	if len(p.waiting[class]) > 2*p.queue {
 		p.waiting[class] = alive(p.waiting[class])
 	}
 	m.enterRing(p)
