@@ -26,7 +26,7 @@ type check struct {
 
 // mayBeAsked reports whether p can bear a request: no conflict check of either side is out, and we have
 // not refused p so often that, being a Hypercore peer, it has stopped to listen.
-func (p *peer) mayBeAsked() bool { return p.check == nil && !p.probing && p.turnedDown < maxNoData }
+func (p *peer) mayBeAsked() bool { return p.check == nil && !p.probing && p.turnedDown < maxTurnedDown }
 
 // answeredPeer notes what our answers mean to p. If we cannot prove our head, it will never listen again.
 func (m *Machine) answeredPeer(p *peer, msg wire.Message) {
@@ -41,7 +41,7 @@ func (m *Machine) answeredPeer(p *peer, msg wire.Message) {
 			p.turnedDown++
 		}
 		if msg.ID == 0 && p.probing {
-			p.probing, p.turnedDown = false, maxNoData
+			p.probing, p.turnedDown = false, maxTurnedDown
 		}
 		m.touch(p)
 	}

@@ -59,7 +59,7 @@ func (m *Machine) fill() {
 			m.closeChannel(p, true)
 			continue
 		}
-		if p.turnedDown >= maxNoData && !p.gone && m.needs(p) {
+		if p.turnedDown >= maxTurnedDown && !p.gone && m.needs(p) {
 			m.closeChannel(p, true)
 			continue
 		}

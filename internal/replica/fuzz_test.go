@@ -349,6 +349,22 @@ func TestFloodsAreBounded(t *testing.T) {
 			}
 			return &wire.Range{Drop: true, Start: i * 32768, Length: 1}
 		},
+		"rising forks": func(i uint64) wire.Message {
+			return &wire.Sync{Fork: i, Length: 1 + i%5, Uploading: true, Downloading: true}
+		},
+		"falling forks": func(i uint64) wire.Message {
+			return &wire.Sync{Fork: i % 2, Length: 1000, RemoteLength: 1000, Uploading: true, Downloading: true}
+		},
+		"proofs of heads": func(uint64) wire.Message {
+			d := &wire.Data{}
+			d.Proof.Upgrade = &merkle.UpgradeProof{Length: 5}
+			return d
+		},
+		"conflict checks": func(uint64) wire.Message {
+			r := &wire.Request{}
+			r.Upgrade = &merkle.UpgradeRequest{Length: 5}
+			return r
+		},
 		"syncs": func(i uint64) wire.Message {
 			return &wire.Sync{Length: rng.Uint64N(1000), RemoteLength: 200, Uploading: true, Downloading: true}
 		},

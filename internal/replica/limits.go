@@ -104,9 +104,12 @@ const (
 	// range is spread over the peers while neighbours, which share proof nodes, stay together.
 	pickChunk = 16
 
-	// maxNoData is how many refusals on one channel end it. At 32 Hypercore pauses us, and a
-	// request to a peer that has paused us can end its process.
+	// maxNoData is how many refusals on one channel end it: the peer does not give what it announces.
 	maxNoData = 24
+
+	// maxTurnedDown is how many refusals we may have sent on a channel and still ask for something on it. At
+	// 32 Hypercore pauses us, and a request to a peer that has paused us can end its process.
+	maxTurnedDown = 24
 
 	// maxRefusals is how often one block is asked of a peer that refuses it but announces it
 	// again.

@@ -100,7 +100,7 @@ func ProblemOf(err error) *Problem {
 		code = CodeUnknownKey
 	case errors.Is(err, feed.ErrNotWritable):
 		code = CodeNotWritable
-	case errors.Is(err, feed.ErrCorrupt), errors.Is(err, feed.ErrInvalidProof),
+	case errors.Is(err, feed.ErrFrozen), errors.Is(err, feed.ErrCorrupt), errors.Is(err, feed.ErrInvalidProof),
 		errors.Is(err, feed.ErrInvalidChecksum), errors.Is(err, feed.ErrInvalidSignature):
 		code = CodeVerification
 	case errors.Is(err, context.DeadlineExceeded):
