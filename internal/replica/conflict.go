@@ -149,7 +149,7 @@ func (m *Machine) onHeadProof(p *peer, d *wire.Data) bool {
 	}
 	u := d.Proof.Upgrade
 	if u == nil || u.Start != 0 || d.Proof.Block != nil || d.Proof.Hash != nil || d.Proof.Seek != nil ||
-		p.examining != 0 || d.Proof.Fork != m.info.Fork || m.info.Length == 0 {
+		p.examining != 0 || d.Proof.Fork != m.info.Fork || m.info.Length == 0 || m.info.Frozen {
 		return false
 	}
 	asked := p.check != nil && p.check.sent
