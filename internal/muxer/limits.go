@@ -5,9 +5,13 @@ const (
 	// 17 bytes more.
 	maxFrame = 1<<24 - 1 - 32
 
-	// maxBatch is the size in bytes at which a batch is cut. Protomux cuts at 8 MiB; smaller batches
-	// let the credit for what has been written come back while the rest is still being written.
-	maxBatch = 256 << 10
+	// maxBatch is the size in bytes at which a batch is cut. Protomux cuts at 8 MiB. The remote sees nothing of a
+	// batch before all of it has arrived, so on a slow link large ones make it wait, and ask in clumps; smaller ones
+	// cost more per message.
+	maxBatch = 32 << 10
+
+	// maxSpareFrame is the capacity up to which the memory of a frame is used again.
+	maxSpareFrame = 512 << 10
 
 	// maxBuffered bounds what is kept for channels that wait for a decision here, counting
 	// bufferedCost for each message. Above it the reader has to stop (Congested). Protomux's figures.

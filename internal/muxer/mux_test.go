@@ -307,7 +307,7 @@ func TestFramesTellWhoseBytesTheyCarry(t *testing.T) {
 	m.Cork()
 	x, y := mustOpen(t, m, "x"), mustOpen(t, m, "y")
 	for range 10 {
-		_ = m.Send(x, 3, raw(make([]byte, 100<<10)))
+		_ = m.Send(x, 3, raw(make([]byte, 20<<10)))
 		_ = m.Send(y, 3, raw("1"))
 	}
 	sum := map[*Channel]int{}
@@ -320,7 +320,7 @@ func TestFramesTellWhoseBytesTheyCarry(t *testing.T) {
 		}
 		m.Recycle(f)
 	}
-	if sum[x] < 10*100<<10 || sum[x] > 10*(100<<10+20) || sum[y] < 10 || sum[y] > 100 {
+	if sum[x] < 10*20<<10 || sum[x] > 10*(20<<10+20) || sum[y] < 10 || sum[y] > 100 {
 		t.Errorf("credits are %d and %d bytes", sum[x], sum[y])
 	}
 	if err := m.Send(x, 0, raw(make([]byte, maxFrame))); !errors.Is(err, ErrTooLarge) {

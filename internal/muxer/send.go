@@ -108,7 +108,7 @@ func (m *Mux) Take() (Frame, bool) {
 
 // Recycle gives the memory of a frame that was written back to the muxer.
 func (m *Mux) Recycle(f Frame) {
-	if len(m.out.spare) < 2 && cap(f.Bytes) <= 2*maxBatch {
+	if len(m.out.spare) < 2 && cap(f.Bytes) <= maxSpareFrame {
 		clear(f.Credits)
 		m.out.spare = append(m.out.spare, Frame{Bytes: f.Bytes[:0], Credits: f.Credits[:0]})
 	}
