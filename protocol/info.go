@@ -34,6 +34,7 @@ type Stats struct {
 	BlocksSent      uint64
 	BytesSent       uint64 // of these blocks
 	Requests        uint64 // sent
+	Duplicates      uint64 // requests sent for blocks that another peer owed
 	Cancels         uint64 // sent
 	Refused         uint64 // requests that a peer did not answer with what was asked
 	Unsolicited     uint64 // answers that nobody waited for
@@ -53,7 +54,7 @@ func (x *Exchange) Stats() Stats {
 		Peers: s.Peers, Wants: s.Wants, Inflight: s.Inflight,
 		BlocksReceived: s.BlocksReceived, BytesReceived: s.BytesReceived,
 		BlocksSent: s.BlocksSent, BytesSent: s.BytesSent,
-		Requests: s.Requests, Cancels: s.Cancels, Refused: s.Refused, Unsolicited: s.Unsolicited,
+		Requests: s.Requests, Duplicates: s.Duplicates, Cancels: s.Cancels, Refused: s.Refused, Unsolicited: s.Unsolicited,
 		InvalidProofs: s.InvalidProofs, InvalidRequests: s.InvalidRequests, Checks: s.Checks, Reorgs: s.Reorgs, Stalls: s.Stalls,
 	}
 }

@@ -63,11 +63,13 @@
 // events belong to the machine from then on. A proof in Received may alias the frame it was parsed
 // from: it travels unchanged into Apply.
 //
-// # What is left to later
+// # Many peers
 //
-// No block is asked of two peers at once: a slow peer
-// keeps what it was asked until it stalls, or a block has waited for long that another could bring; and
-// loses at once only what still waited for a slot.
+// The blocks of a download are spread over all peers that hold them, each block being asked of one. How
+// much is asked of a peer at once follows from how fast it answers (window.go). A peer that has nothing left
+// to do is given what waits for a slot elsewhere, and then asked too for what others owe, where it can be
+// expected to bring it sooner (swap.go): at most maxRivals peers are asked for one block, and the first answer
+// counts. A peer that answers nothing at all loses what it was asked after StallTimeout.
 //
 // # Bounds
 //

@@ -135,8 +135,12 @@ func (m *Machine) fillChunk(p *peer) bool {
 		p.filling = k == n
 		more = more || k == n
 	}
-	if got == 0 && p.inflight <= window/2 && p.planning == 0 && len(p.ready) == 0 && m.steal(p) {
-		m.sendReady(p, window)
+	if got == 0 && p.planning+len(p.ready) == 0 {
+		if p.inflight <= window/2 && m.steal(p) {
+			m.sendReady(p, window)
+		} else {
+			m.swap(p, window)
+		}
 	}
 	return more
 }

@@ -72,9 +72,10 @@ const (
 	// that long at 70 kB/s.
 	hoardTimeout = 2 * StallTimeout
 
-	// upgradeStallTimeout is the same for an upgrade while another peer could answer it: only one
-	// upgrade is in flight per feed, so a silent peer would hold up all of them.
-	upgradeStallTimeout = 5 * time.Second
+	// An upgrade is asked of another peer, if there is one that has it, when the answer of this one is late, but
+	// within these bounds: only one is in flight per feed, so a silent peer would hold up all.
+	minUpgradeTimeout = 500 * time.Millisecond
+	maxUpgradeTimeout = 5 * time.Second
 
 	// maxDisorder is how many requests may fail because they leaned on an earlier answer of the same
 	// peer, before no more of them lean. A peer that answers in order never reaches it, unless blocks
@@ -99,6 +100,20 @@ const (
 	// bestAge is how long it is believed that an answer can be as fast as the fastest was. Finding out anew
 	// costs about a round trip.
 	bestAge = 10 * time.Second
+
+	// maxRivals is of how many peers one block is asked at once; one above 1 happens at the end of a download.
+	maxRivals = 3
+
+	// minSwapWindow is how many blocks that others owe a peer is always asked for, however small its window,
+	// if it is that large; otherwise half of the window.
+	minSwapWindow = 16
+
+	// swapInterval, for each peer, is how long a peer is not looked at again for blocks that others owe, which means
+	// to look at all requests.
+	swapInterval = 2 * time.Millisecond
+
+	// unknownDelay is how long the first answer of a peer is expected to take.
+	unknownDelay = 250 * time.Millisecond
 
 	// pickChunk is how many blocks a peer takes before the next one has its turn, so that a short
 	// range is spread over the peers while neighbours, which share proof nodes, stay together.

@@ -66,11 +66,13 @@ type Machine struct {
 	proofs    map[Token]*serving
 	overtaken []*serving // refused when the Changed of a new fork has come, and been told
 
-	// fetches holds the request of each block that is being planned, asked or applied.
+	// fetches holds the requests of each block that is being planned, asked or applied.
 	fetches  map[uint64]*request
-	inflight int      // requests sent and not yet answered and applied, over all peers
-	upgrade  *request // the only upgrade in flight
-	manifest *request // the only lone manifest request in flight
+	swaps    []swappable // scratch of swap
+	swapAt   time.Time   // when to look at idle peers; zero: need not
+	inflight int         // requests sent and not yet answered and applied, over all peers
+	upgrade  *request    // the only upgrade in flight
+	manifest *request    // the only lone manifest request in flight
 
 	// Of the forks past ours; see fork.go.
 	refuseForks bool
@@ -257,6 +259,7 @@ func (m *Machine) tick() {
 		return
 	}
 	m.wake = time.Time{}
+	m.tickSwaps()
 	for _, p := range append([]*peer(nil), m.order...) {
 		m.tickServing(p)
 		m.tickAsking(p)

@@ -73,6 +73,7 @@ type peer struct {
 	stalled     time.Time  // no requests before this time
 	filling     bool
 	pace        pace
+	swapFrom    time.Time // before it p is not asked for what others owe
 	scans       map[*want]*scan
 	urgent      scan
 	refusals    map[uint64]refusal // by block

@@ -37,7 +37,8 @@ type request struct {
 	planned  uint64                // what nodes was planned as; see shorten
 	upgrade  merkle.UpgradeRequest // Length 0: none
 	manifest bool
-	seek     *want // asked for with hash, or with upgrade
+	next     *request // also asked for the same block; see swap.go
+	seek     *want    // asked for with hash, or with upgrade
 	hash     flattree.Index
 	hasHash  bool
 	follows  *candidate // of whose fork it is
@@ -80,6 +81,7 @@ func (m *Machine) sendRequest(p *peer, r *request) {
 	p.inflight++
 	m.inflight++
 	m.stats.Requests++
+	m.watch(p)
 	m.send(p, r.message())
 }
 
@@ -157,8 +159,8 @@ func (m *Machine) finish(r *request) {
 
 // disown lets what r asked for be asked again.
 func (m *Machine) disown(r *request) {
-	if r.hasBlock && m.fetches[r.block] == r {
-		delete(m.fetches, r.block)
+	if r.hasBlock {
+		m.part(r)
 	}
 	if m.upgrade == r {
 		m.upgrade = nil
@@ -324,7 +326,7 @@ func (m *Machine) tickStall(p *peer) {
 	if r == nil || r.peer != p || r.state != stateSent {
 		return
 	}
-	if due := r.sentAt.Add(upgradeStallTimeout); m.now.Before(due) {
+	if due := r.sentAt.Add(p.upgradePatience()); m.now.Before(due) {
 		m.wakeAt(due)
 	} else if m.otherCanUpgrade(p) {
 		m.pauseUpgrade(p)

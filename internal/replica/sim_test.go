@@ -271,8 +271,8 @@ func checkBounds(t testing.TB, m *Machine) {
 			if r.state != stateSent || r.id != uint64(id) || r.peer != p {
 				t.Fatalf("peer %d: slot %d holds request %d of peer %d in state %d", p.id, id, r.id, r.peer.id, r.state)
 			}
-			if r.hasBlock && m.fetches[r.block] != r {
-				t.Fatalf("block %d is in flight and given to somebody else too", r.block)
+			if rs, n := m.rivals(r.block); r.hasBlock && !slices.Contains(rs[:n], r) {
+				t.Fatalf("block %d is in flight and not known to be", r.block)
 			}
 			perPeer++
 		}
@@ -304,6 +304,17 @@ func checkBounds(t testing.TB, m *Machine) {
 		for _, c := range checks {
 			if c.got > c.most {
 				t.Fatalf("peer %d: %d %s, at most %d allowed", p.id, c.got, c.what, c.most)
+			}
+		}
+	}
+	for b := range m.fetches {
+		rs, n := m.rivals(b)
+		for i, r := range rs[:n] {
+			if r.block != b || r.state > stateApplying || n > 1 && r.state < stateSent {
+				t.Fatalf("block %d is asked of %d peers, and request %d is for block %d in state %d", b, n, i, r.block, r.state)
+			}
+			if slices.ContainsFunc(rs[:i], func(o *request) bool { return o.peer == r.peer }) {
+				t.Fatalf("block %d is asked twice of peer %d", b, r.peer.id)
 			}
 		}
 	}

@@ -10,6 +10,7 @@ type Stats struct {
 	BlocksSent      uint64
 	BytesSent       uint64 // of these blocks
 	Requests        uint64 // sent
+	Duplicates      uint64 // requests sent for blocks that another peer owed
 	Cancels         uint64 // sent
 	Refused         uint64 // noData received, and answers that did not fit their request
 	Unsolicited     uint64 // answers that nobody waited for

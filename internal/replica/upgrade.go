@@ -2,6 +2,7 @@ package replica
 
 import (
 	"math/bits"
+	"time"
 
 	"github.com/p2pcore/p2pcore/internal/flattree"
 	"github.com/p2pcore/p2pcore/internal/merkle"
@@ -70,7 +71,12 @@ func (m *Machine) askUpgrade(p *peer) {
 	}
 	m.upgrade = r
 	m.sendRequest(p, r)
-	m.wakeAt(m.now.Add(upgradeStallTimeout))
+	m.wakeAt(m.now.Add(p.upgradePatience()))
+}
+
+// upgradePatience is how long p may take for an upgrade that another peer could bring.
+func (p *peer) upgradePatience() time.Duration {
+	return min(max(p.patience(), minUpgradeTimeout), maxUpgradeTimeout)
 }
 
 // blockWithUpgrade finds a block past our length to ask for in the same request: one that somebody

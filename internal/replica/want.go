@@ -179,9 +179,8 @@ func (m *Machine) onForget(t Ticket) {
 		delete(m.waiters, at)
 	}
 	for _, b := range m.fetched(merkle.Range{Start: w.start, End: w.end}, w) {
-		// An upgrade on the same request is of use to everybody.
-		if r := m.fetches[b]; r != nil && r.upgrade.Length == 0 && !m.wanted(b) {
-			m.cancel(r)
+		if !m.wanted(b) {
+			m.cancelBlock(b)
 		}
 	}
 }
@@ -251,9 +250,7 @@ func (m *Machine) storedRun(run merkle.Range) {
 
 // arrived ends what was waiting for block b, which is stored.
 func (m *Machine) arrived(b uint64) {
-	if r := m.fetches[b]; r != nil && r.upgrade.Length == 0 {
-		m.cancel(r) // it came by another way
-	}
+	m.cancelBlock(b) // it has come, by whatever way
 	if m.urgentRefs[b] > 0 {
 		delete(m.urgentRefs, b)
 		m.urgent.Set(b, false)

@@ -22,7 +22,8 @@ import "time"
 type pace struct {
 	window int // bytes
 
-	best   time.Duration // of an answer, from the sending of its request
+	usual  time.Duration // mean time of an answer, from the sending of its request
+	best   time.Duration // the shortest
 	bestAt time.Time     // when an answer was last about as fast
 
 	// Of this round.
@@ -64,6 +65,10 @@ func smallestWindow(size int) int {
 func (m *Machine) measure(p *peer, r *request) {
 	c := &p.pace
 	d := m.now.Sub(r.sentAt)
+	if c.bestAt.IsZero() {
+		c.usual = d
+	}
+	c.usual += (d - c.usual) / 8
 	if !c.any || d < c.least {
 		c.least, c.any = d, true
 	}
