@@ -40,6 +40,7 @@ type target struct {
 	// under connector.mu
 	addrs   []ma.Multiaddr
 	reasons map[reason]struct{}
+	added   int          // calls of AddPeer that count; the reason byConfig stands for all of them
 	fails   int          // attempts and short streams since it last went well
 	tried   bool         // an attempt has come to an end
 	waiters []chan error // each has capacity 1 and gets the result of the next attempt
@@ -103,6 +104,9 @@ func (c *connector) add(p peer.AddrInfo, why reason, waiter chan error) *target 
 		c.targets[p.ID] = t
 	}
 	t.reasons[why] = struct{}{}
+	if why.kind == byConfig {
+		t.added++
+	}
 	for _, a := range p.Addrs {
 		if len(t.addrs) < maxAddrs && !slices.ContainsFunc(t.addrs, a.Equal) {
 			t.addrs = append(t.addrs, a)
@@ -133,9 +137,16 @@ func (c *connector) crowded(why reason) bool {
 func (c *connector) unwant(p peer.ID, why reason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t := c.targets[p]; t != nil {
-		c.strike(t, why)
+	t := c.targets[p]
+	if t == nil {
+		return
 	}
+	if why.kind == byConfig {
+		if t.added--; t.added > 0 {
+			return
+		}
+	}
+	c.strike(t, why)
 }
 
 // unwantAll takes a reason away from all peers.

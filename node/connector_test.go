@@ -76,3 +76,23 @@ func TestPeerOfTheConfigurationIsTriedUntilItIsThere(t *testing.T) {
 		t.Error("the stream ended because the peer is wanted no more")
 	}
 }
+
+func TestPeerAddedTwiceStaysUntilItIsRemovedTwice(t *testing.T) {
+	t.Parallel()
+	a, b := newNode(t, newStore(t)), newNode(t, newStore(t))
+	first, second := a.AddPeer(info(b)), a.AddPeer(info(b))
+	eventually(t, "the peer is connected", func() bool { return a.links.live(b.Host().ID()) })
+	first()
+	first() // a second call is of no effect
+	wanted := func() bool {
+		a.connector.mu.Lock()
+		defer a.connector.mu.Unlock()
+		_, forever := a.connector.targets[b.Host().ID()].reasons[reason{kind: byConfig}]
+		return forever
+	}
+	if !wanted() {
+		t.Error("the peer is forgotten although one of two who added it keeps it")
+	}
+	second()
+	eventually(t, "the peer is forgotten", func() bool { return a.connector.wantedPeers() == 0 })
+}

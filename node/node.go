@@ -342,11 +342,13 @@ func (n *Node) Connect(ctx context.Context, p peer.AddrInfo) error {
 }
 
 // AddPeer keeps a replication stream with p, however often it fails, until remove is called; what is connected then
-// stays so. It does not block.
+// stays so. A peer that was added several times has to be removed as often. It does not block.
 func (n *Node) AddPeer(p peer.AddrInfo) (remove func()) {
 	why := reason{kind: byConfig}
-	n.connector.want(p, why)
-	return func() { n.connector.unwant(p.ID, why) }
+	if !n.connector.want(p, why) {
+		return func() {}
+	}
+	return sync.OnceFunc(func() { n.connector.unwant(p.ID, why) })
 }
 
 // AddBootstrap adds peers by which the node enters its network. It does not block.

@@ -148,3 +148,12 @@ func (n *Node) FeedStats(key feed.Key) hyper.Stats {
 	}
 	return hyper.Stats{}
 }
+
+// FeedAbsent returns the first run of blocks in r that are not stored here and that no connected peer of key's feed has
+// said it holds; an empty range if there is none.
+func (n *Node) FeedAbsent(key feed.Key, r feed.Range) feed.Range {
+	if x := n.replicator.Exchange(key.DiscoveryKey()); x != nil {
+		return x.Absent(r)
+	}
+	return feed.Range{}
+}

@@ -3,6 +3,7 @@ package protocol
 import (
 	"slices"
 
+	"github.com/p2pcore/p2pcore/feed"
 	"github.com/p2pcore/p2pcore/internal/replica"
 )
 
@@ -71,6 +72,14 @@ func (x *Exchange) Peers() []PeerInfo {
 		}
 	}
 	return peers
+}
+
+// Absent returns the first run of blocks in r that are not stored here and that no connected peer has said it holds; an
+// empty range if there is none, or if there are too many runs to find out.
+func (x *Exchange) Absent(r feed.Range) feed.Range {
+	x.turn.Lock()
+	defer x.turn.Unlock()
+	return x.machine.Absent(r)
 }
 
 // Departed returns what was known of the peers whose channels have closed when they did, oldest first;

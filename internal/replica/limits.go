@@ -176,6 +176,10 @@ const (
 	// pages that we can want take at most half of it; what is forgotten can be wanted again.
 	maxKnownBytes = 4 << 20
 
+	// maxAbsentSteps is how many runs of blocks are looked at to find one that nobody has. Each looks at every peer
+	// while the machine stands still.
+	maxAbsentSteps = 4096
+
 	// maxBitfieldWords is the longest bitfield that is taken, in words: 2 Mi blocks.
 	maxBitfieldWords = 65536
 
