@@ -201,6 +201,14 @@ func (p *patience) moved() {
 	p.stop = lifecycle.AfterFunc(p.group, p.limit, func() { p.cancel(errTimeout) })
 }
 
+// forever takes the bound away.
+func (p *patience) forever() {
+	if p.stop != nil {
+		p.stop()
+	}
+	p.limit = 0
+}
+
 // waiting notes what a wait is for.
 func (p *patience) waiting(reason, message string) { p.reason, p.message = reason, message }
 

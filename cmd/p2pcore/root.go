@@ -69,7 +69,7 @@ any peer, and every block is verified.
 	f.BoolVar(&a.flags.relay, "relay", true, "use relays and hole punching")
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error { return a.prepare(cmd) }
 	root.AddCommand(a.shareCommand(), a.getCommand(), a.createCommand(), a.appendCommand(), a.catCommand(),
-		a.lsCommand(), a.infoCommand(), a.keyCommand(), a.verifyCommand(), a.idCommand(), a.replicateCommand(),
+		a.lsCommand(), a.infoCommand(), a.keyCommand(), a.verifyCommand(), a.idCommand(), a.replicateCommand(), a.seedCommand(), a.unseedCommand(), a.syncCommand(),
 		a.daemonCommand(), a.bootstrapCommand(), a.versionCommand())
 	return root
 }

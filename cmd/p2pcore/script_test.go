@@ -34,6 +34,7 @@ const scriptPatience = 2 * time.Minute
 //	signal NAME int|kill     send a signal
 //	finish NAME N            wait for its end and want exit code N
 //	json VAR FIELD           keep a field of the last stdout, one JSON object, in $VAR
+//	keep VAR REGEX           keep the first group, or the whole, of what matches in the last stdout, in $VAR
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -52,7 +53,8 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "start": scriptStart, "expect": scriptExpect, "hint": scriptHint,
-			"signal": scriptSignal, "finish": scriptFinish, "json": scriptJSON, "size": scriptSize, "mode": scriptMode,
+			"signal": scriptSignal, "finish": scriptFinish, "json": scriptJSON, "keep": scriptKeep,
+			"size": scriptSize, "mode": scriptMode,
 		},
 	})
 }
@@ -232,6 +234,14 @@ func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no field %q", args[1])
 	}
 	ts.Setenv(args[0], m[1])
+}
+
+func scriptKeep(ts *testscript.TestScript, neg bool, args []string) {
+	m := regexp.MustCompile("(?m)" + args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("no match for %s", args[1])
+	}
+	ts.Setenv(args[0], m[len(m)-1])
 }
 
 // scriptSize wants a file of so many bytes: size FILE N.

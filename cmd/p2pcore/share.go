@@ -24,7 +24,7 @@ func (a *app) shareCommand() *cobra.Command {
 		Use:   "share [PATH|-]",
 		Short: "Put a file online under a new key",
 		Long: `share imports a file, or standard input until its end, into a new feed, prints a link, and serves
-the feed until Ctrl-C. p2pcore get LINK fetches it.`,
+the feed until Ctrl-C. p2pcore get LINK fetches it. If a daemon holds the store, it goes on serving the feed.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && isTerminal(a.stdin) {
 				return errors.New("p2pcore share lacks the file; - is standard input")
@@ -86,6 +86,8 @@ type sharing struct {
 	secret    string // encryption key for the link
 	linked    bool   // the link is printed
 
+	handedOver bool // a daemon serves the feed
+
 	wait *patience // for the first peer that has everything; nil: for nobody
 	most uint64    // blocks that a peer had so far
 }
@@ -136,6 +138,18 @@ func (s *sharing) run(cmd *cobra.Command, path string, split splitting) error {
 		ctx, s.wait = a.wait(ctx)
 		s.wait.waiting("no-peers", "no peer has fetched everything")
 	}
+	daemon, err := c.Daemon(ctx)
+	if err != nil {
+		return err
+	}
+	if daemon { // which goes on when we have ended
+		request := jsonRequest(http.MethodPost, corePath(info.ID, "/seed"), nil)
+		request.Query = withPeers(url.Values{}, a.flags.peers)
+		if err := c.JSON(ctx, request, &info); err != nil {
+			return err
+		}
+		s.handedOver = !s.once
+	}
 	err = c.Events(ctx, func() client.Request {
 		query := withPeers(url.Values{"name": {s.name}}, a.flags.peers)
 		return client.Request{Method: http.MethodGet, Path: corePath(info.ID, "/announce"), Query: query}
@@ -177,6 +191,10 @@ func (s *sharing) event(e api.Event) (done bool, err error) {
 		}
 		if s.body.Encrypt && !s.keyInLink {
 			out.Note("the blocks are encrypted; p2pcore key %s prints the key, which readers need too", e.Shared.ID)
+		}
+		if s.handedOver {
+			out.Note("the daemon serves %s in %d blocks, until p2pcore unseed %s; fetch it with: p2pcore get 'LINK'", output.Bytes(e.Shared.ByteLength), e.Shared.Length, e.Shared.ID)
+			return true, nil
 		}
 		if !s.once {
 			out.Note("serving %s in %d blocks until Ctrl-C; fetch it with: p2pcore get 'LINK'", output.Bytes(e.Shared.ByteLength), e.Shared.Length)

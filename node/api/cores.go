@@ -168,6 +168,10 @@ func (s *Server) describe(ctx context.Context, e corestore.Entry) (CoreInfo, err
 	if err != nil {
 		return CoreInfo{}, fmt.Errorf("open %s: %w", e.Key, err)
 	}
+	seeding, err := s.seeds.has(ctx, e.Key)
+	if err != nil {
+		return CoreInfo{}, err
+	}
 	disk, err := session.Feed().DiskBytes(ctx)
 	if err != nil {
 		return CoreInfo{}, fmt.Errorf("measure %s: %w", e.Key, err)
@@ -186,6 +190,7 @@ func (s *Server) describe(ctx context.Context, e corestore.Entry) (CoreInfo, err
 		RemoteLength:     info.Length,
 		Writable:         info.Writable,
 		Encrypted:        encrypted,
+		Seeding:          seeding,
 		DiskBytes:        disk,
 	}
 	if n := s.running(); n != nil {

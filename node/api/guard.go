@@ -20,9 +20,6 @@ type Ready struct {
 	Gateway string   `json:"gateway"`
 }
 
-// SetReady makes GET /readyz succeed.
-func (s *Server) SetReady() { s.ready.Store(true) }
-
 func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }

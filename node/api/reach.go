@@ -25,6 +25,7 @@ const (
 	redialMax     = 15 * time.Second // also how soon a lost peer is dialled again
 	dialTimeout   = 20 * time.Second
 	retryFetch    = 100 * time.Millisecond // until the exchange of a feed is in place
+	aloneAfter    = 10 * time.Second       // before who looks for peers and finds nobody is told so (command line's contract)
 )
 
 // reach is a feed's connection to the world for as long as a request needs it: the feed is joined, and
@@ -37,6 +38,7 @@ type reach struct {
 	group   *lifecycle.Group
 	leave   func()
 	forget  []func() // for each peer that is dialled
+	began   time.Time
 
 	pending atomic.Int32 // first attempts that have not ended: dials and the first look-up
 }
@@ -51,7 +53,7 @@ func (s *Server) reach(ctx context.Context, session *feed.Session, mode dht.Mode
 	if err != nil {
 		return nil, fmt.Errorf("join %s: %w", session.Key(), err)
 	}
-	r := &reach{s: s, n: n, key: session.Key(), session: session, group: s.group.Child(), leave: leave}
+	r := &reach{s: s, n: n, key: session.Key(), session: session, group: s.group.Child(), leave: leave, began: time.Now()}
 	for _, p := range peers {
 		if p.ID == n.Host().ID() {
 			continue
@@ -139,6 +141,19 @@ func (r *reach) alone() bool {
 	return shape.Network == node.NetworkNone && !shape.MDNS && r.pending.Load() == 0 && len(r.n.Peers()) == 0
 }
 
+// nobody tells that every way of finding peers has answered, for at least aloneAfter, and found nobody.
+func (r *reach) nobody() bool {
+	return time.Since(r.began) >= aloneAfter && r.pending.Load() == 0 && len(r.n.FeedPeers(r.key)) == 0 && r.s.unreached(r.n) == ""
+}
+
+// errNobody is the error of who does not wait for peers to come.
+func (r *reach) errNobody() *Problem {
+	_, message := r.missing()
+	p := Errorf(CodeNoPeers, "%s", message)
+	p.Reason = "no-peers"
+	return p
+}
+
 // missing says why nothing comes: a short word for programs, and a line for people.
 func (r *reach) missing() (reason, message string) {
 	peers := r.n.FeedPeers(r.key)
@@ -147,7 +162,11 @@ func (r *reach) missing() (reason, message string) {
 		for _, p := range peers {
 			longest = max(longest, p.RemoteLength)
 		}
-		if have := r.session.Info().Length; longest <= have {
+		have := r.session.Info()
+		if a := r.n.FeedAbsent(r.key, feed.Range{End: have.Length}); a.Start < a.End {
+			return "no-data", absentText(a, len(peers))
+		}
+		if have := have.Length; longest <= have {
 			return "no-data", fmt.Sprintf("%d peer(s) share this feed, and none has more than its first %d blocks", len(peers), have)
 		}
 		return "no-data", fmt.Sprintf("%d peer(s) share this feed (longest has %d blocks), but none sends what is missing", len(peers), longest)
@@ -160,6 +179,13 @@ func (r *reach) missing() (reason, message string) {
 		return "no-peers", fmt.Sprintf("no peer shares this feed (%d connected, no DHT); give --peer, or --network", connected)
 	}
 	return "no-peers", fmt.Sprintf("looking in network %q: nobody found who shares this feed (%d peers connected)", r.n.Network(), connected)
+}
+
+func absentText(r feed.Range, peers int) string {
+	if r.End-r.Start == 1 {
+		return fmt.Sprintf("no peer has block %d (%d share this feed)", r.Start, peers)
+	}
+	return fmt.Sprintf("no peer has blocks %d to %d (%d share this feed)", r.Start, r.End-1, peers)
 }
 
 // unreached says why n's network is not reached, or is empty if it is, or if there is none.

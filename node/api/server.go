@@ -60,6 +60,7 @@ type Server struct {
 	ready     atomic.Bool
 	starting  chan struct{} // holds a token while nobody starts the node
 	appending chan struct{} // holds a token while a batch is appended
+	seeds     *seeder       // set in New
 
 	mu      sync.Mutex
 	node    *node.Node    // nil until started
@@ -80,6 +81,7 @@ func New(cfg Config) *Server {
 		drained:   make(chan struct{}),
 	}
 	s.starting <- struct{}{}
+	s.seeds = newSeeder(s)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -107,6 +109,7 @@ func (s *Server) routes() []route {
 		{"GET /v1/bootstrap", true, s.getBootstrap},
 		{"GET /v1/verify", true, s.getVerify},
 		{"GET /v1/replicate", true, s.getReplicate},
+		{"GET /v1/seed", true, s.getSeed},
 		{"GET /v1/cores", false, s.getCores},
 		{"POST /v1/cores", false, s.postCores},
 		{"GET /v1/cores/{core}", false, s.getCore},
@@ -121,6 +124,8 @@ func (s *Server) routes() []route {
 		{"HEAD /v1/cores/{core}/bytes", true, s.getBytes},
 		{"GET /v1/cores/{core}/sync", true, s.getSync},
 		{"GET /v1/cores/{core}/announce", true, s.getAnnounce},
+		{"POST /v1/cores/{core}/seed", false, s.postSeed},
+		{"DELETE /v1/cores/{core}/seed", false, s.deleteSeed},
 	}
 }
 
@@ -158,6 +163,7 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 	s.group.Close()
 	<-s.drained
+	s.seeds.close()
 	s.mu.Lock()
 	n := s.node
 	s.node = nil

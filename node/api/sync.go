@@ -32,6 +32,7 @@ type syncParams struct {
 	length *uint64 // blocks of the feed that count; nil: the longest head that can be had
 	bytes  *byteRange
 	peers  []peer.AddrInfo
+	strict bool // that nobody is found is an error
 }
 
 // byteRange is [start, end) in bytes; end may be endless.
@@ -106,6 +107,7 @@ func readSyncParams(r *http.Request) (syncParams, error) {
 		}
 		p.bytes = &byteRange{b.Start, b.End}
 	}
+	p.strict = q.Get("strict") == "1"
 	p.peers, err = peerParams(r)
 	return p, err
 }
@@ -221,6 +223,9 @@ func (t *transfer) run(ctx context.Context, reach *reach, out *eventStream) erro
 				return err
 			}
 		}
+		if t.params.strict && reach.nobody() {
+			return reach.errNobody()
+		}
 	}
 }
 
@@ -320,7 +325,7 @@ func (t *transfer) doneEvent() Event {
 	target, length, _ := t.aim()
 	local := t.before.within(target)
 	e := Event{
-		Event: "done", Length: length, Local: local, Fetched: target.End - target.Start - local,
+		Event: "done", Core: t.session.Key().String(), Length: length, Local: local, Fetched: target.End - target.Start - local,
 		Done: target.End - target.Start, Total: target.End - target.Start, Exact: t.params.length != nil,
 	}
 	if info := t.session.Info(); info.Length == length {

@@ -18,8 +18,8 @@ type CoreInfo struct {
 	RemoteLength     uint64 `json:"remoteLength"`     // the longest that a connected peer tells of, or ours
 	Writable         bool   `json:"writable"`
 	Encrypted        bool   `json:"encrypted"`
-	Announced        bool   `json:"announced"` // in the DHT, now
-	Seeding          bool   `json:"seeding"`
+	Announced        bool   `json:"announced"`           // in the DHT, now
+	Seeding          bool   `json:"seeding"`             // the store is told to seed it: a daemon does
 	Peers            int    `json:"peers"`               // that share this feed with us now
 	DiskBytes        uint64 `json:"diskBytes"`           // taken in the store
 	NoNetwork        string `json:"noNetwork,omitempty"` // why the DHT of the node that runs is not reached
@@ -79,7 +79,9 @@ type Identity struct {
 //	ready     Shared: the feed is served and announced
 //	complete  Peer has all blocks
 //	done      Length, ByteLength, Fetched, Local: all is here
-//	synced    Core, Length, ByteLength, Done, Fetched: both sides of a connection have the same of a feed
+//	synced    Core, Length, ByteLength, Done, Fetched: both sides of a connection have the same of a feed, or all that is
+//	          known of a feed that is seeded is here
+//	failed    Core, Problem: one of several feeds cannot be had
 //	end       the stream is complete
 //	error     Problem: the stream ends without having reached its aim
 type Event struct {

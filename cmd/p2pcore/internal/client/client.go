@@ -29,6 +29,7 @@ const (
 	retryInterval  = 50 * time.Millisecond
 	// maxLosses bounds how often in a row a request is sent again, because its answer broke off.
 	maxLosses       = 5
+	daemonCommand   = "daemon"
 	maxProblemBytes = 64 << 10
 )
 
@@ -48,6 +49,7 @@ type Client struct {
 	conn   http.RoundTripper // nil: to be acquired
 	remote *http.Transport   // conn, if it leads to another process
 	held   *holder.Holder    // not nil once this process holds the store
+	by     string            // the command of the process that conn leads to
 }
 
 // New returns a client; the store is reached with the first request.
@@ -220,6 +222,16 @@ func (c *Client) Acquire(ctx context.Context) error {
 	return err
 }
 
+// Daemon tells whether a daemon holds the store. What it is told to do goes on when this process has ended.
+func (c *Client) Daemon(ctx context.Context) (bool, error) {
+	if _, err := c.acquire(ctx); err != nil {
+		return false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.by == daemonCommand, nil
+}
+
 // acquire returns the way to the store.
 func (c *Client) acquire(ctx context.Context) (http.RoundTripper, error) {
 	c.mu.Lock()
@@ -236,6 +248,7 @@ func (c *Client) acquire(ctx context.Context) (http.RoundTripper, error) {
 		if err == nil {
 			c.held = held
 			c.conn = held.Transport()
+			c.by = c.opts.Holder.Command
 			return c.conn, nil
 		}
 		var locked *disk.LockedError
@@ -252,7 +265,7 @@ func (c *Client) acquire(ctx context.Context) (http.RoundTripper, error) {
 				if err := c.compare(status); err != nil {
 					return nil, err
 				}
-				c.conn, c.remote = remote, remote
+				c.conn, c.remote, c.by = remote, remote, status.Command
 				return remote, nil
 			}
 			remote.CloseIdleConnections()

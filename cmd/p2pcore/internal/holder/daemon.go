@@ -48,7 +48,9 @@ func (h *Holder) Serve(ctx context.Context, ready func(api.Ready) error) error {
 		}
 		r.API = "http://" + a.String()
 	}
-	h.server.SetReady()
+	if err := h.server.Serve(ctx); err != nil {
+		return err
+	}
 	if err := ready(r); err != nil {
 		return err
 	}
