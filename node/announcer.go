@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -29,6 +30,8 @@ type announcer struct {
 	log   *slog.Logger
 	group *lifecycle.Group
 	slots chan struct{} // capacity maxProvides: a token per direct announcement under way
+
+	made, failed atomic.Uint64 // direct announcements
 
 	mu     sync.Mutex // also a turn: held while the sweep is made, which does no I/O
 	sweep  *provider.SweepingProvider
@@ -82,6 +85,11 @@ func (a *announcer) provide(ctx context.Context, key mh.Multihash) error {
 	defer cancel()
 	began := time.Now()
 	err := a.dht.Provide(ctx, cid.NewCidV1(cid.Raw, key), true)
+	if err == nil {
+		a.made.Add(1)
+	} else {
+		a.failed.Add(1)
+	}
 	a.log.Debug("announced", "took", time.Since(began), "err", err)
 	return err
 }

@@ -22,6 +22,7 @@ func (n *Node) startEvents() error {
 		new(event.EvtPeerProtocolsUpdated),
 		new(event.EvtPeerConnectednessChanged),
 		new(event.EvtLocalAddressesUpdated),
+		new(event.EvtLocalReachabilityChanged),
 	}, eventbus.BufSize(256))
 	if err != nil {
 		return fmt.Errorf("node: subscribe to the host's events: %w", err)
@@ -81,6 +82,8 @@ func (n *Node) event(e any) (stale bool) {
 		}
 	case event.EvtLocalAddressesUpdated:
 		return true
+	case event.EvtLocalReachabilityChanged:
+		n.reachability.Store(int32(e.Reachability))
 	}
 	return false
 }

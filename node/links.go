@@ -58,14 +58,15 @@ type links struct {
 	serve   func(ctx context.Context, l *link, s network.Stream, t talk) error
 	changed func(p peer.ID) // a stream with p is up, or has ended; not called under mu
 
-	mu      sync.Mutex
-	dedup   *dedup                      // under mu
-	all     map[streamID]*link          // under mu
-	hearing map[network.Stream]struct{} // under mu: streams whose opening frame is being read
-	number  uint64                      // under mu: opening frames sent since boot
-	failed  map[peer.ID]error           // under mu: why the last stream that we opened did not come up
-	turned  chan struct{}               // under mu: closed and renewed when a stream is up or has ended
-	closed  bool                        // under mu
+	mu         sync.Mutex
+	dedup      *dedup                      // under mu
+	all        map[streamID]*link          // under mu
+	hearing    map[network.Stream]struct{} // under mu: streams whose opening frame is being read
+	number     uint64                      // under mu: opening frames sent since boot
+	failed     map[peer.ID]error           // under mu: why the last stream that we opened did not come up
+	turned     chan struct{}               // under mu: closed and renewed when a stream is up or has ended
+	closed     bool                        // under mu
+	supplanted uint64                      // under mu: streams that lost against another
 }
 
 func newLinks(h host.Host, group *lifecycle.Group, boot uint64, log *slog.Logger) *links {
@@ -170,6 +171,7 @@ func (ls *links) carryOut(p peer.ID) {
 			acts = append(acts, func() { l.verdict <- nil })
 		case doReset:
 			l.lost = true
+			ls.supplanted++
 			acts = append(acts, func() {
 				ls.reset(l, network.StreamSupplanted)
 				select {

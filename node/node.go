@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	kaddht "github.com/libp2p/go-libp2p-kad-dht"
@@ -68,6 +69,8 @@ type Node struct {
 	mdns       io.Closer // nil if it does not run
 	closeOnce  func() error
 
+	reachability atomic.Int32 // network.Reachability
+
 	mu      sync.Mutex
 	members map[feed.DiscoveryKey]*membership // under mu
 
@@ -78,6 +81,7 @@ type Node struct {
 // for each feed, are its only writer.
 type membership struct {
 	announce, lookup *dht.Membership // nil or joined
+	since            time.Time       // when announce was joined
 }
 
 // New makes a node for store and starts it: it listens, serves what the store holds to peers that know the
@@ -245,6 +249,9 @@ func (n *Node) listen(dk feed.DiscoveryKey, m dht.Mode) {
 				return
 			}
 			*member = joined
+			if bit == dht.Announce {
+				now.since = time.Now()
+			}
 		case m&bit == 0 && *member != nil:
 			(*member).Leave()
 			*member = nil

@@ -66,6 +66,8 @@ type Replicator struct {
 	entries map[feed.DiscoveryKey]*entry     // under mu
 	listens map[feed.DiscoveryKey]*listening // under mu
 	finding map[feed.DiscoveryKey]struct{}   // under mu: peers of the feed are being looked for
+	leaving map[*entry]struct{}              // under mu: out of entries, and not in retired yet
+	retired hyper.Stats                      // under mu: the sum of all entries that were dropped
 	closed  bool                             // under mu
 }
 
@@ -100,6 +102,7 @@ func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
 		entries: make(map[feed.DiscoveryKey]*entry),
 		listens: make(map[feed.DiscoveryKey]*listening),
 		finding: make(map[feed.DiscoveryKey]struct{}),
+		leaving: make(map[*entry]struct{}),
 	}
 	r.stop = store.OnActive(r.onActive)
 	for f := range store.Active() {
@@ -170,6 +173,7 @@ func (r *Replicator) onActive(f *feed.Feed, active bool) {
 	var old *entry
 	if e != nil && e.f != f {
 		old, e = e, nil // the store closed that one and opened the feed again
+		r.leaving[old] = struct{}{}
 	}
 	if e == nil {
 		if !active {
@@ -275,6 +279,7 @@ func (r *Replicator) onOpen(ctx context.Context, dk feed.DiscoveryKey) (*hyper.E
 	var old *entry
 	if e != nil && e.f != f {
 		old, e = e, nil
+		r.leaving[old] = struct{}{}
 	}
 	if e == nil {
 		e = r.add(f)
@@ -321,6 +326,7 @@ func (r *Replicator) reap(e *entry) {
 		return
 	}
 	delete(r.entries, e.dk)
+	r.leaving[e] = struct{}{}
 	r.mu.Unlock()
 	r.drop(e)
 }
@@ -328,7 +334,10 @@ func (r *Replicator) reap(e *entry) {
 // drop closes an entry that is in the books no more.
 func (r *Replicator) drop(e *entry) {
 	e.x.Close()
+	stats := e.x.Stats()
 	r.mu.Lock()
+	delete(r.leaving, e)
+	r.retired.Retire(stats)
 	release := e.release
 	e.release = nil
 	r.mu.Unlock()
@@ -380,6 +389,9 @@ func (r *Replicator) Close() error {
 	r.mu.Lock()
 	entries := r.entries
 	r.entries = make(map[feed.DiscoveryKey]*entry)
+	for _, e := range entries {
+		r.leaving[e] = struct{}{}
+	}
 	r.mu.Unlock()
 	for _, e := range entries {
 		r.drop(e)

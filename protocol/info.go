@@ -60,6 +60,32 @@ func (x *Exchange) Stats() Stats {
 	}
 }
 
+// Add adds o to s, field by field.
+func (s *Stats) Add(o Stats) {
+	s.Peers += o.Peers
+	s.Wants += o.Wants
+	s.Inflight += o.Inflight
+	s.Retire(o)
+}
+
+// Retire adds the counters of o, of an exchange that is closed, to s; not what o tells of the moment.
+func (s *Stats) Retire(o Stats) {
+	s.BlocksReceived += o.BlocksReceived
+	s.BytesReceived += o.BytesReceived
+	s.BlocksSent += o.BlocksSent
+	s.BytesSent += o.BytesSent
+	s.Requests += o.Requests
+	s.Duplicates += o.Duplicates
+	s.Cancels += o.Cancels
+	s.Refused += o.Refused
+	s.Unsolicited += o.Unsolicited
+	s.InvalidProofs += o.InvalidProofs
+	s.InvalidRequests += o.InvalidRequests
+	s.Checks += o.Checks
+	s.Reorgs += o.Reorgs
+	s.Stalls += o.Stalls
+}
+
 // Peers returns what is known of each peer, in the order in which they were connected.
 func (x *Exchange) Peers() []PeerInfo {
 	x.turn.Lock()

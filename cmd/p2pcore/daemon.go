@@ -26,11 +26,12 @@ func (a *app) daemonCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "daemon",
 		Short: "Run the node in the foreground",
-		Long: `daemon serves the store to peers, and the API to other commands and to programs, until Ctrl-C. It prints
-"ready" when it does. Programs find the token for the API in the file api-token of the store.`,
+		Long: `daemon serves the store to peers, seeds what p2pcore seed and share told it to, and serves the API to other commands
+and to programs, until Ctrl-C. It prints "ready" when it does, and tells systemd. Programs find the token for the API
+in the file api-token of the store.`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			for _, f := range []struct{ name, value string }{{"api", d.API}, {"tcp-listen", d.TCP}} {
+			for _, f := range []struct{ name, value string }{{"api", d.API}, {"metrics", d.Metrics}, {"tcp-listen", d.TCP}} {
 				if f.value == "" || f.value == "none" {
 					continue
 				}
@@ -40,6 +41,9 @@ func (a *app) daemonCommand() *cobra.Command {
 			}
 			if d.API == "none" {
 				d.API = ""
+			}
+			if d.Metrics == "none" {
+				d.Metrics = ""
 			}
 			if d.TCP == "none" {
 				d.TCP = ""
@@ -54,6 +58,7 @@ func (a *app) daemonCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&d.API, "api", "127.0.0.1:4180", "serve the HTTP API at `ADDR` too; none: on the store's socket alone")
+	cmd.Flags().StringVar(&d.Metrics, "metrics", "", "serve Prometheus metrics and health at `ADDR`, without a token; the API has them too")
 	cmd.Flags().StringVar(&d.TCP, "tcp-listen", "", "serve JavaScript peers without libp2p at `ADDR`, over raw TCP")
 	cmd.Flags().BoolVar(&d.TCPIdentity, "tcp-identity", false, "let peers on raw TCP recognize this node by its identity")
 	return cmd
@@ -68,7 +73,7 @@ func (a *app) daemon(cmd *cobra.Command, d holder.Daemon) error {
 	}
 	err = h.Serve(cmd.Context(), func(r api.Ready) error {
 		for _, line := range []struct{ what, where string }{
-			{"peer", r.PeerID}, {"addresses", strings.Join(r.Addrs, " ")}, {"api", r.API}, {"tcp", r.TCP},
+			{"peer", r.PeerID}, {"addresses", strings.Join(r.Addrs, " ")}, {"api", r.API}, {"metrics", r.Metrics}, {"tcp", r.TCP},
 		} {
 			if line.where != "" {
 				a.out.Note("%s: %s", line.what, line.where)

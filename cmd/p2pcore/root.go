@@ -70,6 +70,7 @@ any peer, and every block is verified.
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error { return a.prepare(cmd) }
 	root.AddCommand(a.shareCommand(), a.getCommand(), a.createCommand(), a.appendCommand(), a.catCommand(),
 		a.lsCommand(), a.infoCommand(), a.keyCommand(), a.verifyCommand(), a.idCommand(), a.replicateCommand(), a.seedCommand(), a.unseedCommand(), a.syncCommand(),
+		a.statusCommand(), a.peersCommand(),
 		a.daemonCommand(), a.bootstrapCommand(), a.versionCommand())
 	return root
 }

@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"p2pcore": main})
+	testscript.Main(m, map[string]func(){"p2pcore": main, "http": httpMain})
 }
 
 // scriptPatience bounds every wait of a script; to reach it is a failure.

@@ -177,6 +177,9 @@ func (d *Disk) ReadOnly() bool { return d.ds.readOnly != nil }
 // FreeSpace returns how many bytes may be stored before the reserve is touched, 0 if it is.
 func (d *Disk) FreeSpace() (uint64, error) { return d.ds.FreeSpace() }
 
+// UsedSpace returns how many bytes the database's files take.
+func (d *Disk) UsedSpace() uint64 { return d.ds.DB.Metrics().DiskSpaceUsage() }
+
 // Dir returns the directory that was opened.
 func (d *Disk) Dir() string { return d.dir }
 

@@ -100,7 +100,10 @@ func (s *Server) getAnnounce(w http.ResponseWriter, r *http.Request) error {
 
 // describeShared makes the link of a feed that n serves.
 func describeShared(n *node.Node, info feed.Info, name string, encrypted bool) *Shared {
-	link := Link{Key: info.Key, Length: &info.Length, Name: name, Encrypted: encrypted}
+	link := Link{Key: info.Key, Name: name, Encrypted: encrypted}
+	if info.Writable { // else nobody here knows how long it is
+		link.Length = &info.Length
+	}
 	for _, a := range linkAddrs(n.Addrs()) {
 		link.Peers = append(link.Peers, a.String())
 	}

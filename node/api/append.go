@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/p2pcore/p2pcore/feed"
 )
@@ -90,7 +91,12 @@ func (s *Server) appendBatch(ctx context.Context, session *feed.Session, blocks 
 	if len(blocks) == 0 {
 		return info, nil
 	}
-	return session.Append(ctx, blocks...)
+	began := time.Now()
+	info, err := session.Append(ctx, blocks...)
+	if err == nil {
+		s.metrics.appends.Observe(time.Since(began).Seconds())
+	}
+	return info, err
 }
 
 // splitter returns a function that gives the body's blocks batch by batch. An empty batch is the end. The

@@ -49,6 +49,8 @@ type reader struct {
 	local   bool // never wait, never fetch
 	want    feed.Want
 	reach   *reach // nil while everything was here
+
+	asked time.Time // since when the next block is waited for; zero: it was here
 }
 
 func (s *Server) newReader(r *http.Request, key feed.Key) (*reader, error) {
@@ -106,12 +108,19 @@ func (b *reader) here(ctx context.Context, index uint64) ([]byte, bool, error) {
 	if !b.session.Has(index) {
 		return nil, false, nil
 	}
+	began := time.Now()
 	block, err := b.session.GetLocal(ctx, index)
 	if errors.Is(err, feed.ErrNotAvailable) {
 		return nil, false, nil // a crash has lost it; it is fetched again
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("read block %d: %w", index, err)
+	}
+	if b.asked.IsZero() {
+		b.s.metrics.getLocal.Observe(time.Since(began).Seconds())
+	} else {
+		b.s.metrics.getPeer.Observe(time.Since(b.asked).Seconds())
+		b.asked = time.Time{}
 	}
 	return block, true, nil
 }
@@ -122,6 +131,9 @@ func (b *reader) block(ctx context.Context, index uint64, end func() uint64) ([]
 		block, ok, err := b.here(ctx, index)
 		if ok || err != nil {
 			return block, ok, err
+		}
+		if b.asked.IsZero() {
+			b.asked = time.Now()
 		}
 		if b.local {
 			return nil, false, Errorf(CodeError, "block %d is not stored here; without --local it would be fetched", index)

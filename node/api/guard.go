@@ -31,8 +31,27 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 }
 
-// open are the paths that need no token: they tell nothing about what is stored.
-var open = map[string]bool{"/healthz": true, "/readyz": true}
+// open are the paths that need no token: they tell how things are, and nothing about what is stored.
+var open = map[string]bool{"/healthz": true, "/readyz": true, "/metrics": true}
+
+// Watched is the handler for a TCP listener at addr that is for monitoring alone: it serves what needs no token. The
+// Host must name a loopback listener; who listens for other machines is scraped by a name that we cannot know.
+func (s *Server) Watched(addr net.Addr) http.Handler {
+	at, err := netip.ParseAddrPort(addr.String())
+	loopback := err != nil || at.Addr().IsLoopback()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case loopback && !hostAllowed(r.Host, addr):
+			writeProblem(w, Errorf(CodeDenied, "metrics are not served as %q, but at %s and as localhost", abbreviate(r.Host), addr))
+		case foreign(r):
+			writeProblem(w, Errorf(CodeDenied, "metrics are not served to pages"))
+		case !open[r.URL.Path]:
+			writeProblem(w, Errorf(CodeError, "this listener serves /metrics, /healthz and /readyz alone").status(http.StatusNotFound))
+		default:
+			s.ServeHTTP(w, r)
+		}
+	})
+}
 
 // Guarded is the handler for a TCP listener at addr, where file modes protect nothing. Requests need the token, as
 // Authorization: Bearer. The Host must be the address or localhost, or a page of a name that is made to point here

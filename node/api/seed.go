@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -99,6 +100,25 @@ func (d *seeder) keys() []feed.Key {
 		keys[i] = r.Key
 	}
 	return keys
+}
+
+// behind counts the blocks of the feeds being seeded that peers have told of and that are not stored.
+func (d *seeder) behind() uint64 {
+	d.mu.Lock()
+	running := slices.Collect(maps.Values(d.running))
+	d.mu.Unlock()
+	var n uint64
+	for _, g := range running {
+		info := g.session.Info()
+		length := info.Length
+		for _, p := range g.n.FeedPeers(info.Key) {
+			if p.Synced && p.RemoteFork == info.Fork {
+				length = max(length, p.RemoteLength)
+			}
+		}
+		n += length - min(length, info.LocalBlocks)
+	}
+	return n
 }
 
 // find returns the place of key in the list, or -1. mu is held.

@@ -45,6 +45,8 @@ type Config struct {
 	// Bootstrap serves a private network's DHT and relay until its context ends. It calls serving once with
 	// the addresses. nil: the route fails.
 	Bootstrap func(ctx context.Context, serving func(peer.ID, []string)) error
+	// Space, if not nil, tells how many bytes the store takes, and how many more it may.
+	Space func() (used, free uint64, err error)
 	// Status is what GET /v1/status says of the process; the node's part is filled in.
 	Status Status
 	Logger *slog.Logger // nil: silent
@@ -61,6 +63,9 @@ type Server struct {
 	starting  chan struct{} // holds a token while nobody starts the node
 	appending chan struct{} // holds a token while a batch is appended
 	seeds     *seeder       // set in New
+	metrics   *metrics      // set in New
+	started   time.Time     // set in New
+	rates     rates
 
 	mu      sync.Mutex
 	node    *node.Node    // nil until started
@@ -82,6 +87,8 @@ func New(cfg Config) *Server {
 	}
 	s.starting <- struct{}{}
 	s.seeds = newSeeder(s)
+	s.metrics = newMetrics(s)
+	s.started = time.Now()
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -103,8 +110,10 @@ func (s *Server) routes() []route {
 	return []route{
 		{"GET /healthz", false, s.getHealth},
 		{"GET /readyz", false, s.getReady},
+		{"GET /metrics", false, s.getMetrics},
 		{"GET /v1/openapi.yaml", false, s.getOpenAPI},
 		{"GET /v1/status", false, s.getStatus},
+		{"GET /v1/peers", false, s.getPeers},
 		{"GET /v1/identity", false, s.getIdentity},
 		{"GET /v1/bootstrap", true, s.getBootstrap},
 		{"GET /v1/verify", true, s.getVerify},
@@ -214,6 +223,7 @@ func (s *Server) handle(route route) http.Handler {
 		}
 		tracked := &trackedWriter{ResponseWriter: w}
 		err := route.serve(tracked, r.WithContext(ctx))
+		s.metrics.request(tracked.status, err)
 		switch {
 		case err == nil:
 		case s.group.Context().Err() != nil || tracked.started:
@@ -233,10 +243,11 @@ func (s *Server) handle(route route) http.Handler {
 type trackedWriter struct {
 	http.ResponseWriter
 	started bool
+	status  int
 }
 
 func (w *trackedWriter) WriteHeader(status int) {
-	w.started = true
+	w.started, w.status = true, status
 	w.ResponseWriter.WriteHeader(status)
 }
 
@@ -271,6 +282,7 @@ func (s *Server) online(ctx context.Context) (*node.Node, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.group.Go(func(ctx context.Context) { s.rates.sample(ctx, n) })
 	s.node = n // Close waits for the request that we are in, and then takes it
 	return n, nil
 }

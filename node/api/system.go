@@ -4,21 +4,51 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/node"
 )
 
+// getStatus describes the process and its node; with brief=1 the process alone, which costs nothing.
 func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
 	st := s.cfg.Status
+	st.Ready = s.ready.Load()
+	st.Uptime = int64(time.Since(s.started).Seconds())
+	if r.URL.Query().Get("brief") == "1" {
+		return writeJSON(w, http.StatusOK, st)
+	}
+	if err := s.seeds.load(r.Context()); err != nil {
+		return err
+	}
+	st.Seeding = len(s.seeds.keys())
+	if s.cfg.Space != nil {
+		var err error
+		if st.Used, st.Free, err = s.cfg.Space(); err != nil {
+			return fmt.Errorf("measure the store: %w", err)
+		}
+	}
 	if n := s.running(); n != nil {
-		st.Online = true
-		st.PeerID = n.Host().ID().String()
-		st.Addrs = addrStrings(n)
-		st.Peers = len(n.Peers())
+		s.describeNode(n, &st)
 	}
 	return writeJSON(w, http.StatusOK, st)
+}
+
+// describeNode fills in what st says of the node.
+func (s *Server) describeNode(n *node.Node, st *Status) {
+	f := n.Figures()
+	st.Online = true
+	st.PeerID, st.Addrs = n.Host().ID().String(), addrStrings(n)
+	st.Reachability = strings.ToLower(f.Reachability.String())
+	st.NoNetwork = s.unreached(n)
+	st.Peers, st.Streams, st.Open = len(n.Host().Network().Peers()), f.Streams, f.Feeds
+	st.Announced, st.Unannounced, st.Behind = f.Announced, f.Unannounced, s.seeds.behind()
+	st.BlocksReceived, st.BlocksSent = f.Replication.BlocksReceived, f.Replication.BlocksSent
+	st.BytesReceived, st.BytesSent = f.Replication.BytesReceived, f.Replication.BytesSent
+	st.RateIn, st.RateOut = s.rates.node(f)
 }
 
 func (s *Server) getIdentity(w http.ResponseWriter, r *http.Request) error {

@@ -50,10 +50,31 @@ type Status struct {
 	Store   string    `json:"store"`
 	Command string    `json:"command"` // what the process was started for
 	Shape   NodeShape `json:"node"`
-	Online  bool      `json:"online"` // the node runs
-	PeerID  string    `json:"peerID,omitempty"`
-	Addrs   []string  `json:"addrs,omitempty"`
-	Peers   int       `json:"peers"`
+	Ready   bool      `json:"ready"`   // a daemon serves
+	Uptime  int64     `json:"uptime"`  // in seconds
+	Seeding int       `json:"seeding"` // feeds on the list
+
+	Used uint64 `json:"usedBytes"` // that the store takes
+	Free uint64 `json:"freeBytes"` // that it may take before the reserve
+
+	Online       bool     `json:"online"` // the node runs; without it the rest is empty
+	PeerID       string   `json:"peerID,omitempty"`
+	Addrs        []string `json:"addrs,omitempty"`
+	Reachability string   `json:"reachability,omitempty"` // from the outside: unknown, public, private
+	NoNetwork    string   `json:"noNetwork,omitempty"`    // why the DHT is not reached
+	Peers        int      `json:"peers"`                  // connected
+	Streams      int      `json:"streams"`                // over which feeds are replicated
+	Open         int      `json:"open"`                   // feeds that take part in replication now
+	Announced    int      `json:"announced"`              // feeds
+	Unannounced  int      `json:"unannounced"`            // feeds that are to be and are not yet
+	Behind       uint64   `json:"behind"`                 // blocks of seeded feeds that peers have and we lack
+
+	BlocksReceived uint64  `json:"blocksReceived"`
+	BlocksSent     uint64  `json:"blocksSent"`
+	BytesReceived  uint64  `json:"bytesReceived"`
+	BytesSent      uint64  `json:"bytesSent"`
+	RateIn         float64 `json:"rateIn"` // bytes of blocks per second
+	RateOut        float64 `json:"rateOut"`
 }
 
 // NodeShape is the settings of a node that belong to the process, not to a request.

@@ -327,7 +327,7 @@ func askStatus(ctx context.Context, t *http.Transport) (api.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	var st api.Status
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://p2pcore/v1/status", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://p2pcore/v1/status?brief=1", nil)
 	if err != nil {
 		return st, err
 	}

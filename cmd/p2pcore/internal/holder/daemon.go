@@ -19,6 +19,7 @@ import (
 // Daemon is what a daemon serves beside its store's socket. Empty addresses serve nothing.
 type Daemon struct {
 	API         string // HOST:PORT of the HTTP API
+	Metrics     string // HOST:PORT of metrics and health alone
 	TCP         string // HOST:PORT for JavaScript peers without libp2p
 	TCPIdentity bool   // by which these may recognize the node
 }
@@ -28,7 +29,8 @@ const (
 	tokenBytes = 32
 )
 
-// Serve starts the node and the API's listener, calls ready, and serves until ctx ends, whose cause is the error.
+// Serve starts the node and the listeners, calls ready, and serves until ctx ends, whose cause is the error. What the
+// store is told to seed is opened meanwhile.
 func (h *Holder) Serve(ctx context.Context, ready func(api.Ready) error) error {
 	n, err := h.server.Online(ctx)
 	if err != nil {
@@ -42,11 +44,22 @@ func (h *Holder) Serve(ctx context.Context, ready func(api.Ready) error) error {
 		r.TCP = a.String()
 	}
 	if addr := h.opts.Daemon.API; addr != "" {
-		a, err := h.serveTCP(addr)
+		token, err := loadToken(h.opts.Dir)
+		if err != nil {
+			return err
+		}
+		a, err := h.serveTCP(addr, func(a net.Addr) http.Handler { return h.server.Guarded(token, a) })
 		if err != nil {
 			return fmt.Errorf("cannot serve the API at %s: %w; end the process that uses it, or choose another --api", addr, err)
 		}
 		r.API = "http://" + a.String()
+	}
+	if addr := h.opts.Daemon.Metrics; addr != "" {
+		a, err := h.serveTCP(addr, h.server.Watched)
+		if err != nil {
+			return fmt.Errorf("cannot serve metrics at %s: %w; end the process that uses it, or choose another --metrics", addr, err)
+		}
+		r.Metrics = "http://" + a.String() + "/metrics"
 	}
 	if err := h.server.Serve(ctx); err != nil {
 		return err
@@ -54,25 +67,31 @@ func (h *Holder) Serve(ctx context.Context, ready func(api.Ready) error) error {
 	if err := ready(r); err != nil {
 		return err
 	}
+	h.notify("READY=1")
 	<-ctx.Done()
+	h.notify("STOPPING=1")
 	return context.Cause(ctx)
 }
 
-// serveTCP serves the API at addr to whoever has the token.
-func (h *Holder) serveTCP(addr string) (net.Addr, error) {
-	token, err := loadToken(h.opts.Dir)
-	if err != nil {
-		return nil, err
+// notify is told to the service manager; that it cannot hear is no reason to fail.
+func (h *Holder) notify(state string) {
+	if err := notify(state); err != nil {
+		h.opts.Logger.Warn("the service manager is not notified", "state", state, "err", err)
 	}
+}
+
+// serveTCP serves a handler at addr.
+func (h *Holder) serveTCP(addr string, handler func(net.Addr) http.Handler) (net.Addr, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	h.web = h.server.HTTPServer()
-	h.web.Handler = h.server.Guarded(token, l.Addr())
+	web := h.server.HTTPServer()
+	web.Handler = handler(l.Addr())
+	h.web = append(h.web, web)
 	h.group.Go(func(context.Context) {
-		if err := h.web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			h.opts.Logger.Error("the API's listener failed", "err", err)
+		if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			h.opts.Logger.Error("a listener failed", "addr", l.Addr(), "err", err)
 		}
 	})
 	return l.Addr(), nil

@@ -40,7 +40,7 @@ type Holder struct {
 	store  *corestore.Store
 	server *api.Server
 	http   *http.Server
-	web    *http.Server // of a daemon, if it serves the API over TCP
+	web    []*http.Server // of a daemon: the API and metrics over TCP
 	socket string
 	group  *lifecycle.Group // of the socket's server and of the search for bootstrap files
 	files  files
@@ -63,7 +63,11 @@ func Open(ctx context.Context, opts Options) (*Holder, error) {
 		Start:    h.start,
 		Identity: h.identity,
 		Waiting:  h.files.waiting,
-		Logger:   opts.Logger,
+		Space: func() (used, free uint64, err error) {
+			free, err = d.FreeSpace()
+			return d.UsedSpace(), free, err
+		},
+		Logger: opts.Logger,
 		Status: api.Status{
 			Version: opts.Version, PID: os.Getpid(), Store: opts.Dir, Command: opts.Command, Shape: opts.Shape,
 		},
@@ -112,7 +116,7 @@ func (h *Holder) Transport() http.RoundTripper { return h.server.Transport() }
 // Close ends what other processes do through this one, so that one of them can take the store over, and then
 // everything else.
 func (h *Holder) Close() error {
-	for _, server := range []*http.Server{h.http, h.web} {
+	for _, server := range append(h.web, h.http) {
 		if server == nil {
 			continue
 		}

@@ -62,6 +62,9 @@ func (h *Holder) nodeOptions() (opts []node.Option, missing []string, err error)
 		node.WithUserAgent("p2pcore/" + h.opts.Version),
 		node.WithLogger(h.opts.Logger),
 	}
+	if h.opts.Daemon != nil {
+		opts = append(opts, node.WithRegisterer(h.server.Registerer()))
+	}
 	if d := h.opts.Daemon; d != nil && d.TCP != "" {
 		opts = append(opts, node.WithTCP(d.TCP))
 		if d.TCPIdentity {
