@@ -101,6 +101,35 @@ func VerifyDetached(key Key, proof []byte) (*Verified, error) {
 	return v, err
 }
 
+// DetachedKey returns the key of the feed that a detached proof says it is of, by the manifest that it carries. That
+// is the word of whoever made the proof: to whom the feed belongs, the key alone tells. The error is ErrInvalidProof,
+// ErrInvalidManifest, or ErrKeyMismatch: the proof names no key.
+func DetachedKey(proof []byte) (Key, error) {
+	var dk DiscoveryKey
+	copy(dk[:], proof)
+	p, err := parseDetached(dk, proof)
+	if err != nil {
+		return Key{}, err
+	}
+	if len(p.Manifest) == 0 {
+		return Key{}, fmt.Errorf("%w: the proof carries no manifest, so only the feed's key tells whose it is", ErrKeyMismatch)
+	}
+	m, err := ParseManifest(p.Manifest)
+	if err != nil {
+		return Key{}, err
+	}
+	keys := []Key{m.Key()}
+	for _, signer := range m.Signers { // of a compat feed the signer's key is the feed's
+		keys = append(keys, Key(signer.PublicKey))
+	}
+	for _, key := range keys {
+		if key.DiscoveryKey() == dk {
+			return key, nil
+		}
+	}
+	return Key{}, fmt.Errorf("%w: the manifest in the proof is of another feed", ErrKeyMismatch)
+}
+
 // VerifyDetachedBy is VerifyDetached for who knows the manifest of key: one that the proof carries is not
 // looked at, and none is needed. The error is ErrKeyMismatch also if m is not of key.
 func VerifyDetachedBy(key Key, m *Manifest, proof []byte) (*Verified, error) {

@@ -372,3 +372,26 @@ func TestCanUpgradeIsTrue(t *testing.T) {
 		t.Errorf("%d lengths can be upgraded, %d cannot", yes, no)
 	}
 }
+
+func TestDetachedProofNamesItsFeed(t *testing.T) {
+	t.Parallel()
+	pinned, _ := prologueWriter(t, "a", "b")
+	for name, f := range map[string]*Feed{"prologue": pinned, "two of three": signersWriter(t), "compat": compatWriter(t)} {
+		proof, err := f.ProveDetached(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if key, err := DetachedKey(proof); key != f.Key() || err != nil {
+			t.Errorf("%s: the key is %v, %v; want %v", name, key, err, f.Key())
+		}
+		proof[0] ^= 1
+		if key, err := DetachedKey(proof); !errors.Is(err, ErrKeyMismatch) {
+			t.Errorf("%s, of another discovery key: %v, %v", name, key, err)
+		}
+		for n := range len(proof) {
+			if _, err := DetachedKey(proof[:n]); err == nil {
+				t.Errorf("%s: %d of %d bytes name a key", name, n, len(proof))
+			}
+		}
+	}
+}

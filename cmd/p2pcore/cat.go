@@ -37,12 +37,32 @@ func (a *app) catCommand() *cobra.Command {
 	return cmd
 }
 
+func (a *app) tailCommand() *cobra.Command {
+	c := &catting{app: a, follow: true}
+	last := uint64(1)
+	cmd := &cobra.Command{
+		Use:   "tail CORE",
+		Short: "Print the newest blocks of a feed, and new ones as they come",
+		Long:  "tail prints the newest block, or the last -n, and goes on with new ones as they are appended, anywhere, until Ctrl-C.",
+		Args:  exactArgs("CORE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.last = &last
+			return c.run(cmd, args[0])
+		},
+	}
+	cmd.Flags().Uint64VarP(&last, "last", "n", 1, "`N`umber of blocks to begin with")
+	cmd.Flags().StringVar(&c.format, "format", "raw", "raw: the bytes; lines: each block ends with a line end; json: one object per block")
+	c.key.add(cmd, "the encryption key of the feed is in `FILE`, - for standard input; a wrong one gives noise")
+	return cmd
+}
+
 // catting is one run of cat.
 type catting struct {
 	app           *app
 	next, end     uint64
 	hasEnd        bool
 	follow, local bool
+	last          *uint64 // the last so many blocks instead of those from next on
 	key           keyFile
 	format        string
 
@@ -116,6 +136,9 @@ func (c *catting) ended(err error) error {
 
 func (c *catting) query() url.Values {
 	q := url.Values{"start": {strconv.FormatUint(c.next, 10)}}
+	if c.last != nil {
+		q = url.Values{"last": {strconv.FormatUint(*c.last, 10)}}
+	}
 	if c.hasEnd {
 		q.Set("end", strconv.FormatUint(c.end, 10))
 	}
@@ -138,6 +161,14 @@ func (c *catting) event(body []byte, wait *patience) (done bool, err error) {
 		return true, nil
 	case "error":
 		return false, e.Problem
+	case "start":
+		c.next, c.last = e.Start, nil
+	case "forked":
+		c.next = e.Length
+		if err := c.w.Flush(); err != nil {
+			return false, err
+		}
+		c.app.out.Note("the feed was rewritten (fork %d): from block %d on other blocks follow", e.Fork, e.Length)
 	case "waiting":
 		wait.waiting(e.Reason, e.Message)
 		if !e.Early {

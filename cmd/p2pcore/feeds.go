@@ -139,9 +139,12 @@ func infoText(i api.CoreInfo) string {
 }
 
 func (a *app) verifyCommand() *cobra.Command {
-	return &cobra.Command{
+	var repair bool
+	cmd := &cobra.Command{
 		Use:   "verify [CORE…]",
 		Short: "Audit all stored blocks against the signed heads",
+		Long: `verify reads every stored block and tree node and compares it with the feed's signed head. --repair drops
+what does not fit: it counts as missing then, and is fetched again.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{}
 			for _, core := range args {
@@ -150,16 +153,23 @@ func (a *app) verifyCommand() *cobra.Command {
 				}
 				query.Add("core", core)
 			}
-			return a.verify(cmd.Context(), a.store(cmd, true), query)
+			method := http.MethodGet
+			if repair {
+				method = http.MethodPost
+				query.Set("repair", "1")
+			}
+			return a.verify(cmd.Context(), a.store(cmd, true), method, query)
 		},
 	}
+	cmd.Flags().BoolVar(&repair, "repair", false, "drop what does not fit, so that it is fetched again")
+	return cmd
 }
 
-func (a *app) verify(ctx context.Context, c *client.Client, query url.Values) error {
+func (a *app) verify(ctx context.Context, c *client.Client, method string, query url.Values) error {
 	seen := make(map[string]bool) // of audits, should the stream be repeated
 	damaged := 0
 	request := func() client.Request {
-		return client.Request{Method: http.MethodGet, Path: "/verify", Query: query}
+		return client.Request{Method: method, Path: "/verify", Query: query}
 	}
 	err := c.Lines(ctx, request, func(line []byte) (bool, error) {
 		var e api.Event
@@ -199,10 +209,13 @@ func auditText(a api.Audit) string {
 	if a.Name != "" {
 		name = a.Name + " " + a.ID
 	}
-	if a.OK {
+	if a.OK && a.Repaired == nil {
 		return fmt.Sprintf("ok       %s: %d of %d blocks stored", name, a.LocalBlocks, a.Length)
 	}
 	s := "damaged  " + name
+	if a.Repaired != nil {
+		s = fmt.Sprintf("repaired %s: %d blocks and %d tree nodes dropped, %d of %d blocks stored", name, a.Repaired.Blocks, a.Repaired.Nodes, a.LocalBlocks, a.Length)
+	}
 	for _, d := range a.Damage {
 		s += "\n  " + d
 	}

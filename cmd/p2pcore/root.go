@@ -68,7 +68,8 @@ any peer, and every block is verified.
 	f.BoolVar(&a.flags.mdns, "mdns", true, "look for peers in the local network")
 	f.BoolVar(&a.flags.relay, "relay", true, "use relays and hole punching")
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error { return a.prepare(cmd) }
-	root.AddCommand(a.shareCommand(), a.getCommand(), a.createCommand(), a.appendCommand(), a.catCommand(),
+	root.AddCommand(a.shareCommand(), a.getCommand(), a.createCommand(), a.appendCommand(), a.catCommand(), a.tailCommand(),
+		a.blockCommand(), a.proveCommand(), a.checkCommand(), a.clearCommand(), a.truncateCommand(),
 		a.lsCommand(), a.infoCommand(), a.keyCommand(), a.verifyCommand(), a.idCommand(), a.replicateCommand(), a.seedCommand(), a.unseedCommand(), a.syncCommand(),
 		a.statusCommand(), a.peersCommand(),
 		a.daemonCommand(), a.bootstrapCommand(), a.versionCommand())

@@ -19,11 +19,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"p2pcore": main, "http": httpMain})
+	testscript.Main(m, map[string]func(){"p2pcore": main, "http": httpMain, "damage": damageMain})
 }
 
 // scriptPatience bounds every wait of a script; to reach it is a failure.
-const scriptPatience = 2 * time.Minute
+const scriptPatience = 1 * time.Minute
 
 // TestScripts runs testdata/*.txt. On top of testscript's own commands there are:
 //
@@ -33,13 +33,27 @@ const scriptPatience = 2 * time.Minute
 //	hint NAME REGEX          the same for stderr
 //	signal NAME int|kill     send a signal
 //	finish NAME N            wait for its end and want exit code N
+//	daemon ARGS…             in testdata/both, which runs twice: the second time start a daemon on the store, and wait for it
 //	json VAR FIELD           keep a field of the last stdout, one JSON object, in $VAR
 //	keep VAR REGEX           keep the first group, or the whole, of what matches in the last stdout, in $VAR
+//
+// A script in testdata/both also leaves $MODE, "alone" or "daemon", and the process "daemon" is killed at its end.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+	testscript.Run(t, scripts("testdata", "alone"))
+}
+
+func TestScriptsOnceAloneAndOnceThroughADaemon(t *testing.T) {
+	for _, mode := range []string{"alone", "daemon"} {
+		t.Run(mode, func(t *testing.T) { testscript.Run(t, scripts("testdata/both", mode)) })
+	}
+}
+
+func scripts(dir, mode string) testscript.Params {
+	return testscript.Params{
+		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			env.Values["processes"] = make(map[string]*process)
+			env.Setenv("MODE", mode)
 			env.Setenv("P2PCORE_NETWORK", "none")
 			env.Setenv("P2PCORE_MDNS", "false")
 			env.Setenv("P2PCORE_LISTEN", "/ip4/127.0.0.1/tcp/0")
@@ -48,15 +62,16 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("XDG_DATA_HOME", "")
 			env.Setenv("XDG_RUNTIME_DIR", "")
+			env.Setenv("XDG_CONFIG_HOME", "")
 			env.Setenv("P2PCORE_STORE", filepath.Join(env.WorkDir, "s"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "start": scriptStart, "expect": scriptExpect, "hint": scriptHint,
-			"signal": scriptSignal, "finish": scriptFinish, "json": scriptJSON, "keep": scriptKeep,
+			"signal": scriptSignal, "finish": scriptFinish, "json": scriptJSON, "keep": scriptKeep, "daemon": scriptDaemon,
 			"size": scriptSize, "mode": scriptMode,
 		},
-	})
+	}
 }
 
 // process is a p2pcore in the background.
@@ -161,7 +176,7 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	p := &process{cmd: exec.Command(path, args[1:]...), ended: make(chan struct{})}
 	p.cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"P2PCORE_NETWORK", "P2PCORE_MDNS", "P2PCORE_LISTEN", "P2PCORE_STORE", "HOME", "XDG_RUNTIME_DIR", "PATH", "TMPDIR", "GORACE"} {
+	for _, name := range []string{"P2PCORE_NETWORK", "P2PCORE_MDNS", "P2PCORE_LISTEN", "P2PCORE_STORE", "HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "P2PCORE_CONFIG", "PATH", "TMPDIR", "GORACE"} {
 		p.cmd.Env = append(p.cmd.Env, name+"="+ts.Getenv(name))
 	}
 	stdout, err := p.cmd.StdoutPipe()
@@ -185,6 +200,14 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 		<-p.ended
 		ts.Logf("[%s stdout]\n%s\n[%s stderr]\n%s", args[0], p.stdout, args[0], p.stderr)
 	})
+}
+
+func scriptDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	if ts.Getenv("MODE") != "daemon" {
+		return
+	}
+	scriptStart(ts, neg, append([]string{"daemon", "daemon", "--api", "none"}, args...))
+	scriptExpect(ts, neg, []string{"daemon", "^ready$"})
 }
 
 func scriptExpect(ts *testscript.TestScript, neg bool, args []string) {

@@ -40,7 +40,7 @@ func (s *Server) postBlocks(w http.ResponseWriter, r *http.Request) error {
 	defer session.Close()
 	info := session.Info()
 	if !info.Writable {
-		return Errorf(CodeNotWritable, "feed %s is not writable here: its secret key is in the store that made it", key)
+		return notWritable(key)
 	}
 	out := Appended{Key: key.Hex(), Start: info.Length, Length: info.Length, ByteLength: info.ByteLength}
 	match := r.Header.Get("If-Match")
@@ -85,8 +85,8 @@ func (s *Server) appendBatch(ctx context.Context, session *feed.Session, blocks 
 	}
 	defer func() { <-s.appending }()
 	info := session.Info()
-	if is := etag(info.Fork, info.Length); match != "" && match != "*" && match != is {
-		return info, Errorf(CodeError, "the feed is at version %s, not %s; nothing was appended", is, match).status(http.StatusPreconditionFailed)
+	if err := checkMatch(match, info); err != nil {
+		return info, err
 	}
 	if len(blocks) == 0 {
 		return info, nil

@@ -50,6 +50,9 @@ type reader struct {
 	want    feed.Want
 	reach   *reach // nil while everything was here
 
+	watch  bool         // forked is looked at
+	forked *feed.Change // the feed was rewritten
+
 	asked time.Time // since when the next block is waited for; zero: it was here
 }
 
@@ -142,10 +145,15 @@ func (b *reader) block(ctx context.Context, index uint64, end func() uint64) ([]
 			return nil, false, err
 		}
 		step, cancel := context.WithTimeout(ctx, headPoll*2)
-		_, err = b.sub.Next(step)
+		change, err := b.sub.Next(step)
+		expired := step.Err() != nil
 		cancel()
-		if err != nil && step.Err() == nil || ctx.Err() != nil {
+		if err != nil && !expired || ctx.Err() != nil {
 			return nil, false, err
+		}
+		if err == nil && change.Forked && b.watch {
+			b.forked = &change
+			return nil, false, nil
 		}
 	}
 	return nil, false, nil
@@ -192,104 +200,10 @@ func (b *reader) notices(ctx context.Context, moved func() uint64, send func(Eve
 	})
 }
 
-// getBlocks streams blocks in order.
-func (s *Server) getBlocks(w http.ResponseWriter, r *http.Request) error {
-	q := r.URL.Query()
-	start, end := uint64(0), uint64(endless)
-	for _, side := range []struct {
-		name string
-		to   *uint64
-	}{{"start", &start}, {"end", &end}} {
-		if !q.Has(side.name) {
-			continue
-		}
-		n, err := strconv.ParseUint(q.Get(side.name), 10, 53)
-		if err != nil {
-			return Errorf(CodeUsage, "%s=%q is no block index", side.name, abbreviate(q.Get(side.name)))
-		}
-		*side.to = n
-	}
-	key, err := s.resolve(r.Context(), r.PathValue("core"))
-	if err != nil {
-		return err
-	}
-	if q.Get("local") == "1" {
-		if key, err = s.known(r.Context(), r.PathValue("core")); err != nil {
-			return err
-		}
-	}
-	b, err := s.newReader(r, key)
-	if err != nil {
-		return err
-	}
-	defer b.close()
-	b.want.Range = feed.Range{Start: start, End: end}
-	b.want.Follow = end == endless
-	return s.sendBlocks(w, r, b, start, end, q.Get("follow") == "1")
-}
+// ContentProof is the media type of a detached proof, see feed.Feed.ProveDetached.
+const ContentProof = "application/vnd.p2pcore.proof"
 
-func (s *Server) sendBlocks(w http.ResponseWriter, r *http.Request, b *reader, start, end uint64, follow bool) error {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	until := func() uint64 { return end }
-	if end == endless && !follow {
-		ending, err := b.findEnd(ctx)
-		if err != nil {
-			return err
-		}
-		until = ending
-		if start > b.session.Info().Length {
-			// Who names an index past the end means that block: it is waited for.
-			until = func() uint64 { return max(ending(), start+1) }
-		}
-	}
-	out := newStream(w, r)
-	var mu sync.Mutex // of out and of next
-	next := start
-	position := func() uint64 { mu.Lock(); defer mu.Unlock(); return next }
-	send := func(e Event) error { mu.Lock(); defer mu.Unlock(); return out.event(e) }
-	noticed := false
-	for index := start; index < until(); index++ {
-		block, ok, err := b.here(ctx, index)
-		if !ok && err == nil {
-			mu.Lock()
-			err = out.flush()
-			mu.Unlock()
-			if err == nil {
-				err = b.connect(ctx, index)
-			}
-			if err == nil && b.reach != nil && !noticed {
-				noticed = true
-				b.notices(ctx, position, send)
-			}
-			if err == nil {
-				block, ok, err = b.block(ctx, index, until)
-			}
-		}
-		if err != nil {
-			mu.Lock()
-			defer mu.Unlock()
-			return out.fail(r, err)
-		}
-		if !ok {
-			break
-		}
-		mu.Lock()
-		next = index + 1
-		if out.frames {
-			err = out.frame(FrameBlock, block)
-		} else {
-			err = out.buffered(NewBlockLine(index, block))
-		}
-		mu.Unlock()
-		if err != nil {
-			return err
-		}
-	}
-	return send(Event{Event: "end", Length: position()})
-}
-
-// getBlock gives one block's bytes, and waits for it if it has to be fetched.
+// getBlock gives one block's bytes, or a proof of it that holds them, and waits for it if it has to be fetched.
 func (s *Server) getBlock(w http.ResponseWriter, r *http.Request) error {
 	index, err := strconv.ParseUint(r.PathValue("index"), 10, 53)
 	if err != nil {
@@ -305,6 +219,9 @@ func (s *Server) getBlock(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer b.close()
 	b.want.Range = feed.Range{Start: index, End: index + 1}
+	if info := b.session.Info(); info.Writable && index >= info.Length {
+		return Errorf(CodeError, "feed %s has %d blocks, and is written here: there is no block %d", key, info.Length, index).status(http.StatusNotFound)
+	}
 	block, ok, err := b.block(r.Context(), index, func() uint64 { return endless })
 	if err != nil {
 		return err
@@ -313,6 +230,13 @@ func (s *Server) getBlock(w http.ResponseWriter, r *http.Request) error {
 		return Errorf(CodeError, "feed %s has no block %d", key, index)
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Vary", "Accept")
+	if r.Header.Get("Accept") == ContentProof {
+		w.Header().Set("Content-Type", ContentProof)
+		if block, err = b.session.Feed().ProveDetached(r.Context(), &index); err != nil {
+			return fmt.Errorf("prove block %d of %s: %w", index, key, err)
+		}
+	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(block)))
 	_, err = w.Write(block)
 	return err

@@ -30,7 +30,11 @@ func (s *Server) getCores(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) getCore(w http.ResponseWriter, r *http.Request) error {
-	key, err := s.known(r.Context(), r.PathValue("core"))
+	find := s.known
+	if r.URL.Query().Get("exact") == "1" {
+		find = s.exact
+	}
+	key, err := find(r.Context(), r.PathValue("core"))
 	if err != nil {
 		return err
 	}

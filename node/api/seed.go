@@ -168,6 +168,7 @@ func (d *seeder) add(ctx context.Context, key feed.Key, peers []string) error {
 	if err := d.store(ctx, list); err != nil {
 		return err
 	}
+	d.s.events.publish(StoreEvent{Event: "seeding", Core: key.String(), On: flag(true)})
 	d.mu.Lock()
 	n := d.serving
 	d.mu.Unlock()
@@ -210,6 +211,7 @@ func (d *seeder) remove(ctx context.Context, key feed.Key) error {
 		if err := d.store(ctx, slices.Delete(list, i, i+1)); err != nil {
 			return err
 		}
+		d.s.events.publish(StoreEvent{Event: "seeding", Core: key.String(), On: flag(false)})
 	}
 	d.mu.Lock()
 	running := d.running[key]

@@ -64,6 +64,7 @@ type Server struct {
 	appending chan struct{} // holds a token while a batch is appended
 	seeds     *seeder       // set in New
 	metrics   *metrics      // set in New
+	events    *hub          // set in New
 	started   time.Time     // set in New
 	rates     rates
 
@@ -88,6 +89,7 @@ func New(cfg Config) *Server {
 	s.starting <- struct{}{}
 	s.seeds = newSeeder(s)
 	s.metrics = newMetrics(s)
+	s.events = newHub(s)
 	s.started = time.Now()
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -114,9 +116,12 @@ func (s *Server) routes() []route {
 		{"GET /v1/openapi.yaml", false, s.getOpenAPI},
 		{"GET /v1/status", false, s.getStatus},
 		{"GET /v1/peers", false, s.getPeers},
+		{"GET /v1/events", true, s.getEvents},
 		{"GET /v1/identity", false, s.getIdentity},
 		{"GET /v1/bootstrap", true, s.getBootstrap},
 		{"GET /v1/verify", true, s.getVerify},
+		{"POST /v1/verify", true, s.getVerify},
+		{"POST /v1/check", false, s.postCheck},
 		{"GET /v1/replicate", true, s.getReplicate},
 		{"GET /v1/seed", true, s.getSeed},
 		{"GET /v1/cores", false, s.getCores},
@@ -133,6 +138,8 @@ func (s *Server) routes() []route {
 		{"HEAD /v1/cores/{core}/bytes", true, s.getBytes},
 		{"GET /v1/cores/{core}/sync", true, s.getSync},
 		{"GET /v1/cores/{core}/announce", true, s.getAnnounce},
+		{"POST /v1/cores/{core}/clear", false, s.postClear},
+		{"POST /v1/cores/{core}/truncate", false, s.postTruncate},
 		{"POST /v1/cores/{core}/seed", false, s.postSeed},
 		{"DELETE /v1/cores/{core}/seed", false, s.deleteSeed},
 	}

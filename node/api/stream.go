@@ -1,12 +1,14 @@
 package api
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/p2pcore/p2pcore/feed"
 )
@@ -14,7 +16,10 @@ import (
 // ContentFrames is the media type of a stream of frames.
 const ContentFrames = "application/vnd.p2pcore.frames"
 
-const contentLines = "application/x-ndjson"
+const (
+	contentLines = "application/x-ndjson"
+	contentSSE   = "text/event-stream"
+)
 
 // A stream of frames carries blocks, with events between them. A frame is
 //
@@ -54,23 +59,30 @@ func ReadFrame(r io.Reader, buf []byte) (kind byte, body []byte, err error) {
 	return head[0], buf, nil
 }
 
-// eventStream writes events: JSON lines, or frames if the client asked for them. One goroutine writes.
+// eventStream writes events: JSON lines, or frames or Server-Sent Events if the client asked for them. One goroutine
+// writes at a time.
 type eventStream struct {
-	w      http.ResponseWriter
-	flush  func() error
-	frames bool
-	head   [frameHeaderBytes]byte
+	w           http.ResponseWriter
+	flush       func() error
+	frames, sse bool
+	head        [frameHeaderBytes]byte
 }
 
 // newStream begins the answer.
 func newStream(w http.ResponseWriter, r *http.Request) *eventStream {
-	s := &eventStream{w: w, frames: r.Header.Get("Accept") == ContentFrames}
+	accept := r.Header.Get("Accept")
+	s := &eventStream{w: w, frames: accept == ContentFrames, sse: strings.HasPrefix(accept, contentSSE)}
 	s.flush = http.NewResponseController(w).Flush
 	content := contentLines
-	if s.frames {
+	switch {
+	case s.frames:
 		content = ContentFrames
+	case s.sse:
+		content = contentSSE
 	}
 	w.Header().Set("Content-Type", content)
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Vary", "Accept")
 	w.WriteHeader(http.StatusOK)
 	return s
 }
@@ -81,12 +93,46 @@ func (s *eventStream) event(e Event) error {
 	if err != nil {
 		return err
 	}
-	if s.frames {
+	switch {
+	case s.frames:
 		err = s.frame(FrameEvent, b)
-	} else {
+	case s.sse:
+		err = s.message("", e.Event, b)
+	default:
 		_, err = s.w.Write(append(b, '\n'))
 	}
 	if err != nil {
+		return err
+	}
+	return s.flush()
+}
+
+// block sends a block as a Server-Sent Event, at once.
+func (s *eventStream) block(id string, line BlockLine) error {
+	b, err := json.Marshal(line)
+	if err != nil {
+		return err
+	}
+	if err := s.message(id, "block", b); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
+// message writes a Server-Sent Event. data is one line.
+func (s *eventStream) message(id, name string, data []byte) error {
+	var b bytes.Buffer
+	if id != "" {
+		fmt.Fprintf(&b, "id: %s\n", id)
+	}
+	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", name, data)
+	_, err := s.w.Write(b.Bytes())
+	return err
+}
+
+// comment sends a Server-Sent Event that clients ignore.
+func (s *eventStream) comment() error {
+	if _, err := io.WriteString(s.w, ":\n\n"); err != nil {
 		return err
 	}
 	return s.flush()

@@ -86,7 +86,7 @@ func (s *Server) getBootstrap(w http.ResponseWriter, r *http.Request) error {
 	return out.fail(r, err)
 }
 
-// getVerify audits the feeds of the core parameters, or all.
+// getVerify audits the feeds of the core parameters, or all. By POST, with repair=1, it drops what does not fit.
 func (s *Server) getVerify(w http.ResponseWriter, r *http.Request) error {
 	var keys []feed.Key
 	for _, text := range r.URL.Query()["core"] {
@@ -107,6 +107,9 @@ func (s *Server) getVerify(w http.ResponseWriter, r *http.Request) error {
 	out := newStream(w, r)
 	for _, key := range keys {
 		audit, err := s.audit(r, key)
+		if err == nil && !audit.OK && r.Method == http.MethodPost && r.URL.Query().Get("repair") == "1" {
+			audit, err = s.repair(r, key, audit)
+		}
 		if err != nil {
 			return out.fail(r, err)
 		}

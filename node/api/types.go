@@ -103,6 +103,8 @@ type Identity struct {
 //	synced    Core, Length, ByteLength, Done, Fetched: both sides of a connection have the same of a feed, or all that is
 //	          known of a feed that is seeded is here
 //	failed    Core, Problem: one of several feeds cannot be had
+//	start     Start, Fork: the index of the first block that follows
+//	forked    Fork, Length: the feed was rewritten; the blocks from Length on are new ones, and come again
 //	end       the stream is complete
 //	error     Problem: the stream ends without having reached its aim
 type Event struct {
@@ -114,6 +116,8 @@ type Event struct {
 	Rate       float64  `json:"rate"` // bytes per second
 	Length     uint64   `json:"length,omitempty"`
 	ByteLength uint64   `json:"byteLength,omitempty"`
+	Start      uint64   `json:"start,omitempty"`
+	Fork       uint64   `json:"fork,omitempty"`
 	Exact      bool     `json:"exact,omitempty"` // the caller gave the length
 	Fetched    uint64   `json:"fetched,omitempty"`
 	Local      uint64   `json:"local,omitempty"`
@@ -141,14 +145,21 @@ type Shared struct {
 
 // Audit is the outcome of the audit of one feed.
 type Audit struct {
-	Key         string   `json:"key"`
-	ID          string   `json:"id"`
-	Name        string   `json:"name"`
-	Length      uint64   `json:"length"`
-	LocalBlocks uint64   `json:"localBlocks"`
-	OK          bool     `json:"ok"`
-	Damage      []string `json:"damage"`         // one line each
-	More        int      `json:"more,omitempty"` // damages beyond those listed
+	Key         string    `json:"key"`
+	ID          string    `json:"id"`
+	Name        string    `json:"name"`
+	Length      uint64    `json:"length"`
+	LocalBlocks uint64    `json:"localBlocks"`
+	OK          bool      `json:"ok"`             // after the repair, if there was one
+	Damage      []string  `json:"damage"`         // one line each
+	More        int       `json:"more,omitempty"` // damages beyond those listed
+	Repaired    *Repaired `json:"repaired,omitempty"`
+}
+
+// Repaired is what was dropped of a damaged feed. It counts as missing now, and is fetched again.
+type Repaired struct {
+	Blocks uint64 `json:"blocks"`
+	Nodes  uint64 `json:"nodes"` // of the tree
 }
 
 // spans is a copy of which blocks are stored.

@@ -1,11 +1,18 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"strings"
+
+	"github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+
+	"github.com/p2pcore/p2pcore/corestore/disk"
 )
 
 // httpMain is the command http of scripts: http METHOD URL [-body FILE] [HEADER: VALUE…]. It prints the status, the
@@ -53,6 +60,38 @@ func httpMain() {
 	if _, err := io.Copy(os.Stdout, resp.Body); err != nil {
 		fatal(err)
 	}
+}
+
+// damageMain is the command damage of scripts: damage STORE TEXT. It changes every record of the store that holds TEXT.
+func damageMain() {
+	ctx, text := context.Background(), []byte(os.Args[2])
+	d, err := disk.Open(os.Args[1], disk.Options{})
+	if err != nil {
+		fatal(err)
+	}
+	found, err := d.Datastore().Query(ctx, query.Query{})
+	if err != nil {
+		fatal(err)
+	}
+	records, err := found.Rest()
+	if err != nil {
+		fatal(err)
+	}
+	changed := 0
+	for _, r := range records {
+		if !bytes.Contains(r.Value, text) {
+			continue
+		}
+		changed++
+		value := bytes.ReplaceAll(r.Value, text, bytes.ToUpper(text))
+		if err := d.Datastore().Put(ctx, datastore.NewKey(r.Key), value); err != nil {
+			fatal(err)
+		}
+	}
+	if err := d.Close(); err != nil {
+		fatal(err)
+	}
+	fmt.Println(changed, "records")
 }
 
 func fatal(err error) {
