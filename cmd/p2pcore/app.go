@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/p2pcore/p2pcore/cmd/p2pcore/internal/client"
@@ -35,14 +36,16 @@ type app struct {
 	out            *output.Out
 	log            *slog.Logger
 	root           *cobra.Command
-	group          *lifecycle.Group // of the input's reader and of timers
+	config         config
+	origins        map[*pflag.Flag]string // where values come from
+	group          *lifecycle.Group       // of the input's reader and of timers
 
 	running bool           // the command line was understood
 	client  *client.Client // nil until a command needs the store
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, group: lifecycle.NewGroup()}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, group: lifecycle.NewGroup(), origins: make(map[*pflag.Flag]string)}
 	a.out = &output.Out{Stdout: stdout, Stderr: stderr, Progress: output.None}
 	a.root = a.newRoot()
 	return a
@@ -128,10 +131,16 @@ func (a *app) store(cmd *cobra.Command, readOnly bool) *client.Client {
 	return a.client
 }
 
+// origin tells where the value of a flag of cmd comes from.
+func (a *app) origin(cmd *cobra.Command, name string) string {
+	return a.origins[cmd.Flags().Lookup(name)]
+}
+
 func (a *app) clientOptions(cmd *cobra.Command, readOnly bool) client.Options {
 	given := make(map[string]bool)
 	for _, name := range []string{"network", "bootstrap", "listen", "mdns", "relay"} {
-		given[name] = cmd.Flags().Changed(name)
+		// The file is for whoever holds the store; that another one holds it in another way is no contradiction.
+		given[name] = cmd.Flags().Changed(name) && a.origin(cmd, name) != originFile
 	}
 	return client.Options{
 		Given:    given,

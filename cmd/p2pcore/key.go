@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/p2pcore/p2pcore/cmd/p2pcore/internal/client"
 	"github.com/p2pcore/p2pcore/feed"
@@ -19,16 +20,20 @@ import (
 const maxKeyFileBytes = 4096
 
 // keyFile is the flag --key-file.
-type keyFile struct{ path string }
+type keyFile struct {
+	path string
+	flag *pflag.Flag
+}
 
 func (k *keyFile) add(cmd *cobra.Command, usage string) {
 	cmd.Flags().StringVar(&k.path, "key-file", "", usage)
+	k.flag = cmd.Flags().Lookup("key-file")
 }
 
-// fromEnvironment tells a key file of the environment, which is for whatever needs one, from one that this command
-// was given.
-func (k *keyFile) fromEnvironment() bool {
-	return k.path != "" && os.Getenv(envPrefix+"KEY_FILE") == k.path
+// ambient tells a key file of the environment or of the configuration, which is for whatever needs one, from one that
+// this command was given.
+func (k *keyFile) ambient(a *app) bool {
+	return k.path != "" && k.flag != nil && a.origins[k.flag] != originFlag
 }
 
 // read returns the encryption key in the file, in z-base-32; empty if there is no file. The key itself
@@ -70,7 +75,7 @@ func (e *encryption) add(cmd *cobra.Command) {
 // of completes the body of a request that makes a feed.
 func (e *encryption) of(a *app, body api.NewCore) (api.NewCore, error) {
 	if !e.on {
-		if e.key.path != "" && !e.key.fromEnvironment() {
+		if e.key.path != "" && !e.key.ambient(a) {
 			return body, api.Errorf(api.CodeUsage, "--key-file says which key to encrypt with; add --encrypt")
 		}
 		return body, nil
@@ -87,7 +92,7 @@ func (e *encryption) of(a *app, body api.NewCore) (api.NewCore, error) {
 // A key file that the command was given counts for sure. The key in a link is its maker's word: it is taken
 // only where nothing is lost by it. A key file of the environment is for what says that it is encrypted.
 func (a *app) giveKey(ctx context.Context, c *client.Client, core string, link api.Link, file *keyFile) error {
-	if file.path != "" && !file.fromEnvironment() {
+	if file.path != "" && !file.ambient(a) {
 		key, err := file.read(a)
 		if err != nil {
 			return err

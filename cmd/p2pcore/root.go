@@ -20,7 +20,7 @@ import (
 
 // globalFlags are the flags of every command.
 type globalFlags struct {
-	store               string
+	store, config       string
 	json, quiet         bool
 	progress            string
 	logLevel, logFormat string
@@ -55,6 +55,7 @@ any peer, and every block is verified.
 	root.SetErr(a.stderr)
 	f := root.PersistentFlags()
 	f.StringVar(&a.flags.store, "store", "", "the store's `DIR`; default $XDG_DATA_HOME/p2pcore, else ~/.local/share/p2pcore")
+	f.StringVar(&a.flags.config, "config", "", "the configuration `FILE`, in TOML; default $XDG_CONFIG_HOME/p2pcore/config.toml, else ~/.config/p2pcore/config.toml")
 	f.BoolVar(&a.flags.json, "json", false, "results as JSON, one object per line")
 	f.BoolVar(&a.flags.quiet, "quiet", false, "no progress and no hints")
 	f.StringVar(&a.flags.progress, "progress", "auto", "progress on stderr: auto, plain, json or none")
@@ -72,13 +73,13 @@ any peer, and every block is verified.
 		a.blockCommand(), a.proveCommand(), a.checkCommand(), a.clearCommand(), a.truncateCommand(),
 		a.lsCommand(), a.infoCommand(), a.keyCommand(), a.verifyCommand(), a.idCommand(), a.replicateCommand(), a.seedCommand(), a.unseedCommand(), a.syncCommand(),
 		a.statusCommand(), a.peersCommand(),
-		a.daemonCommand(), a.bootstrapCommand(), a.versionCommand())
+		a.daemonCommand(), a.bootstrapCommand(), a.configCommand(), a.versionCommand())
 	return root
 }
 
 // prepare reads the environment and checks the global flags.
 func (a *app) prepare(cmd *cobra.Command) error {
-	if err := applyEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+	if err := a.configure(cmd, os.LookupEnv); err != nil {
 		return err
 	}
 	f := &a.flags
@@ -148,31 +149,62 @@ func badNetworkRune(r rune) bool {
 // envPrefix begins the variable of each flag: --log-level is P2PCORE_LOG_LEVEL.
 const envPrefix = "P2PCORE_"
 
-// applyEnvironment sets the flags that were not given from their variables. Variables of repeatable
-// flags hold several values with commas or blanks between them.
-func applyEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
-	var failed error
-	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Changed || f.Name == "help" || failed != nil {
-			return
+func envName(flag string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// configure settles the flags of a command that were not given: from their variables in the environment, else from the
+// configuration file.
+func (a *app) configure(cmd *cobra.Command, lookup func(string) (string, bool)) error {
+	known := settings(a.root)
+	if cmd.Annotations[ownConfig] == "" {
+		path, named, err := a.configPath()
+		if err != nil {
+			return err
 		}
-		name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		value, ok := lookup(name)
-		if !ok || value == "" {
-			return
+		var faults []error
+		if a.config, faults = loadConfig(path, named, known); len(faults) > 0 {
+			return faults[0]
 		}
+	}
+	mine := make(map[*pflag.Flag]bool)
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { mine[f] = true })
+	for _, s := range known {
+		if !mine[s.flag] {
+			continue
+		}
+		if _, err := a.settle(s, lookup); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle sets one flag, unless it was given, and notes where its value comes from. Variables of repeatable flags hold
+// several values with commas or blanks between them.
+func (a *app) settle(s setting, lookup func(string) (string, bool)) (origin string, err error) {
+	defer func() { a.origins[s.flag] = origin }()
+	if s.flag.Changed {
+		return originFlag, nil
+	}
+	if value, ok := lookup(s.env); ok && value != "" {
 		values := []string{value}
-		if f.Value.Type() == "stringArray" {
+		if s.flag.Value.Type() == "stringArray" {
 			values = strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' })
 		}
 		for _, v := range values {
-			if err := flags.Set(f.Name, v); err != nil {
-				failed = fmt.Errorf("%s=%q: %w", name, value, err)
-				return
+			if err := s.flag.Value.Set(v); err != nil {
+				return "", fmt.Errorf("%s=%q: %w", s.env, value, err)
 			}
 		}
-	})
-	return failed
+		s.flag.Changed = true
+		return originEnv, nil
+	}
+	set, err := a.config.apply(s)
+	if set {
+		return originFile, err
+	}
+	return originDefault, err
 }
 
 func (a *app) newLogger(mode output.Mode) (*slog.Logger, error) {

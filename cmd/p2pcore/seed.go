@@ -52,7 +52,7 @@ type seeding struct {
 
 func (s *seeding) run(cmd *cobra.Command, args []string) error {
 	a, ctx := s.app, cmd.Context()
-	if s.key.path != "" && !s.key.fromEnvironment() && len(args) > 1 {
+	if s.key.path != "" && !s.key.ambient(a) && len(args) > 1 {
 		return api.Errorf(api.CodeUsage, "--key-file is the key of one feed, not of %d", len(args))
 	}
 	for _, arg := range args {
