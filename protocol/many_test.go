@@ -83,6 +83,18 @@ func lying(f *feed.Feed) Core {
 	}}
 }
 
+// forgetHalf clears every other run of eight blocks.
+func forgetHalf(t *testing.T, f *feed.Feed) {
+	t.Helper()
+	s := session(t, f)
+	defer s.Close()
+	for i := uint64(0); i < f.Info().Length; i += 16 {
+		if _, err := s.Clear(context.Background(), feed.Range{Start: i, End: i + 8}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // fetch has a new reader download everything from the holders, each over a path of its own, and returns how
 // long that takes. A holder joins when its delay has passed.
 func fetch(t *testing.T, blocks [][]byte, of *feed.Feed, from []holder) (took time.Duration, stats Stats) {
@@ -93,7 +105,7 @@ func fetch(t *testing.T, blocks [][]byte, of *feed.Feed, from []holder) (took ti
 	start := time.Now()
 	for _, h := range from {
 		join := func() {
-			run.connectOver(simnet.New(h.path, h.path), exchange(t, h.core, false), x)
+			run.connectOver(simnet.New(h.path, h.path), exchange(t, h.core, h.reads), x)
 		}
 		if h.joins == 0 {
 			join()
@@ -117,6 +129,7 @@ func fetch(t *testing.T, blocks [][]byte, of *feed.Feed, from []holder) (took ti
 
 type holder struct {
 	core  Core
+	reads bool // it downloads too
 	path  simnet.Path
 	joins time.Duration
 }
@@ -129,15 +142,19 @@ func TestBadPeersCostABoundedShare(t *testing.T) {
 	for _, size := range []int{1 << 10, 32 << 10} {
 		blocks := numbered(4<<20/size, size)
 		for _, c := range []struct {
-			name string
-			bad  func(f *feed.Feed) Core
-			path simnet.Path
+			name  string
+			bad   func(f *feed.Feed) Core
+			reads bool // the bad ones are readers which have half of the blocks
+			path  simnet.Path
 		}{
-			{"slow", func(f *feed.Feed) Core { return f }, slow},
-			{"silent", silent, home},
-			{"mute", mute, home},
-			{"refusing", refusing, home},
-			{"lying", lying, home},
+			{"slow", func(f *feed.Feed) Core { return f }, false, slow},
+			{"silent", silent, false, home},
+			{"mute", mute, false, home},
+			{"refusing", refusing, false, home},
+			{"lying", lying, false, home},
+			{"slow readers", func(f *feed.Feed) Core { return f }, true, slow},
+			{"mute readers", mute, true, home},
+			{"refusing readers", refusing, true, home},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -146,7 +163,10 @@ func TestBadPeersCostABoundedShare(t *testing.T) {
 					alone, _ := fetch(t, blocks, feeds[0], []holder{good})
 					all := []holder{good}
 					for _, f := range feeds[1:] {
-						all = append(all, holder{core: c.bad(f), path: c.path})
+						if c.reads {
+							forgetHalf(t, f)
+						}
+						all = append(all, holder{core: c.bad(f), reads: c.reads, path: c.path})
 					}
 					took, stats := fetch(t, blocks, feeds[0], all)
 					t.Logf("blocks of %d: %v alone, %v with 7 bad ones, %+v", size, alone, took, stats)

@@ -94,6 +94,9 @@ func (m *Machine) onData(p *peer, d *wire.Data) {
 	if d.Proof.Block != nil {
 		r.size = uint64(len(d.Proof.Block.Value))
 		p.meanSize = smooth(p.meanSize, len(d.Proof.Block.Value))
+		if !m.isSeed(p) {
+			m.shared = m.now
+		}
 	}
 	r.state = stateApplying
 	token := m.token()

@@ -71,6 +71,9 @@
 // expected to bring it sooner (swap.go): at most maxRivals peers are asked for one block, and the first answer
 // counts. A peer that answers nothing at all loses what it was asked after StallTimeout.
 //
+// Where several readers download the same feed, those that have everything are asked with care, so that a
+// writer sends each block about once whatever the number of readers (economy.go).
+//
 // # Bounds
 //
 // Whatever a peer does, the memory it costs is bounded by the numbers in limits.go. The rules of

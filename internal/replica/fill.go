@@ -2,6 +2,7 @@ package replica
 
 import (
 	"math/bits"
+	"time"
 
 	"github.com/p2pcore/p2pcore/internal/merkle"
 )
@@ -192,7 +193,7 @@ func (m *Machine) steal(p *peer) bool {
 			from = q
 		}
 	}
-	if from == nil || len(from.ready) == 0 {
+	if from == nil || len(from.ready) == 0 || m.economise(p) && m.spares(p) {
 		return false
 	}
 	limit := m.askLimit(p)
@@ -239,6 +240,7 @@ func (m *Machine) pickUrgent(p *peer, n int) (got int) {
 // pickWants takes up to n blocks for ranges and lists.
 func (m *Machine) pickWants(p *peer, n int) (got int) {
 	limit := m.askLimit(p)
+	economise := m.economise(p)
 	for _, w := range m.wants[:min(len(m.wants), maxWantsPerRound)] {
 		if got == n {
 			break
@@ -254,6 +256,14 @@ func (m *Machine) pickWants(p *peer, n int) (got int) {
 		if w.blocks != nil {
 			got += m.pickList(p, w, s, limit, n-got)
 			continue
+		}
+		if economise && !w.linear {
+			if got += m.pickRare(p, w, n-got); got > 0 {
+				m.sparing = time.Time{}
+			}
+			if got == n || m.spares(p) {
+				continue
+			}
 		}
 		end := min(limit, w.end)
 		var k int

@@ -97,6 +97,11 @@ const (
 	// machine, and lets a near peer work in batches.
 	queueTime = 20 * time.Millisecond
 
+	// The speed of a peer is taken from so many of its last answers, and half of them are enough to begin with. The
+	// first of them after a rest comes after the way there and back, which is taken to be at most maxWay.
+	fewAnswers = 32
+	maxWay     = 100 * time.Millisecond
+
 	// bestAge is how long it is believed that an answer can be as fast as the fastest was. Finding out anew
 	// costs about a round trip.
 	bestAge = 10 * time.Second
@@ -108,9 +113,31 @@ const (
 	// if it is that large; otherwise half of the window.
 	minSwapWindow = 16
 
+	// lateTime is how long an answer may be late beyond what a peer uses to need, and maxTries how often
+	// that is doubled for a block that was asked for again and again.
+	lateTime = 100 * time.Millisecond
+	maxTries = 3
+
+	// maxSwaps is how often a block is asked of one more because that one is faster, and not because the others
+	// are late.
+	maxSwaps = 6
+
 	// swapInterval, for each peer, is how long a peer is not looked at again for blocks that others owe, which means
 	// to look at all requests.
 	swapInterval = 2 * time.Millisecond
+
+	// sparePatience is how long a peer that has everything is not asked for what readers hold while none of them
+	// sends anything.
+	sparePatience = 250 * time.Millisecond
+
+	// rareShare: of the blocks that no reader holds, this part of what would be each one's share is asked for at
+	// once. With more of them at once more are sent twice, with fewer a far writer is not busy.
+	rareShare = 4
+
+	// The blocks that no reader holds are counted this often, and less often the more it costs: by the pages of
+	// bits, of each reader.
+	countInterval = 5 * time.Millisecond
+	countCost     = 20 * time.Microsecond
 
 	// unknownDelay is how long the first answer of a peer is expected to take.
 	unknownDelay = 250 * time.Millisecond

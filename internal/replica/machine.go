@@ -86,6 +86,12 @@ type Machine struct {
 	examined map[Token]*peer // proofs of heads being verified
 	warnings map[Token]*peer // proofs of our own frozen head being built
 
+	// What keeps seeds from sending what readers could; see economy.go.
+	readers   []*peer   // scratch of economise
+	rareAsked int       // blocks that no reader holds and that are asked for, or about to be
+	sparing   time.Time // since when a seed is not asked for what readers hold; zero: none is
+	shared    time.Time // when a peer that is no seed last sent a block
+
 	tickets map[Ticket]*want
 	wants   []*want            // ranges and lists, highest priority first, then oldest
 	seeks   []*want            // as they came
@@ -206,6 +212,7 @@ func (m *Machine) settle() {
 	for again := true; again; again = len(m.dirty) > 0 || m.rescan.Len() > 0 {
 		if r := m.rescan; r.Len() > 0 {
 			m.rescan = merkle.Range{}
+			m.recount()
 			for _, p := range m.order {
 				p.rescan(r)
 				m.touch(p)

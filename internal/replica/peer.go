@@ -74,6 +74,7 @@ type peer struct {
 	filling     bool
 	pace        pace
 	swapFrom    time.Time // before it p is not asked for what others owe
+	missed      bool      // it was late with something that has come from another peer, and has answered nothing since
 	scans       map[*want]*scan
 	urgent      scan
 	refusals    map[uint64]refusal // by block
@@ -181,6 +182,7 @@ func (m *Machine) remove(p *peer) {
 	delete(m.peers, p.id)
 	m.order = without(m.order, p)
 	m.takeBack(p)
+	m.recount()
 	m.removeServing(p)
 	m.endCheck(p)
 	delete(m.verdicts, p.verdict)

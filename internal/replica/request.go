@@ -30,6 +30,8 @@ type request struct {
 	state    state
 	fork     uint64
 
+	rare     bool   // counted in Machine.rareAsked
+	tries    int    // how often the block had been asked for
 	priority uint64 // 1: somebody waits for it
 	hasBlock bool
 	block    uint64
@@ -134,6 +136,7 @@ func (p *peer) freeID(id uint64) {
 // the remote has read the cancels before it read r.
 func (m *Machine) answered(p *peer, r *request) {
 	m.measure(p, r)
+	p.missed = false
 	p.freeID(r.id)
 	p.sent--
 	p.progress = m.now
@@ -161,6 +164,10 @@ func (m *Machine) finish(r *request) {
 func (m *Machine) disown(r *request) {
 	if r.hasBlock {
 		m.part(r)
+	}
+	if r.rare {
+		r.rare = false
+		m.rareAsked--
 	}
 	if m.upgrade == r {
 		m.upgrade = nil
@@ -210,6 +217,7 @@ func (m *Machine) cancel(r *request) {
 // cancel, or an answer under way could be mistaken for that of a later request.
 func (m *Machine) cancelSent(r *request) {
 	p := r.peer
+	p.missed = p.missed || !m.now.Before(r.late())
 	p.sent--
 	m.finish(r)
 	r.state, r.sequence = stateCancelled, p.sequence

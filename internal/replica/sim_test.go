@@ -307,8 +307,14 @@ func checkBounds(t testing.TB, m *Machine) {
 			}
 		}
 	}
+	rare := 0
 	for b := range m.fetches {
 		rs, n := m.rivals(b)
+		for _, r := range rs[:n] {
+			if r.rare {
+				rare++
+			}
+		}
 		for i, r := range rs[:n] {
 			if r.block != b || r.state > stateApplying || n > 1 && r.state < stateSent {
 				t.Fatalf("block %d is asked of %d peers, and request %d is for block %d in state %d", b, n, i, r.block, r.state)
@@ -317,6 +323,9 @@ func checkBounds(t testing.TB, m *Machine) {
 				t.Fatalf("block %d is asked twice of peer %d", b, r.peer.id)
 			}
 		}
+	}
+	if rare != m.rareAsked {
+		t.Fatalf("%d rare blocks are asked for, counted %d", rare, m.rareAsked)
 	}
 	for _, r := range m.applies {
 		if r.state == stateApplying {

@@ -69,20 +69,42 @@ func (p *peer) expected() (busy, free time.Duration) {
 	return p.pace.usual, p.pace.best
 }
 
-// patience is how long an answer of p may take before it is late.
+// patience is how long p may be silent, owing an answer, before what it owes is late.
 func (p *peer) patience() time.Duration {
 	busy, _ := p.expected()
-	return 2*busy + queueTime
+	return 2*busy + lateTime
 }
 
-// prompt reports whether p owes no answer for long.
+// prompt reports whether p goes on answering.
 func (m *Machine) prompt(p *peer) bool { return p.sent == 0 || m.now.Sub(p.progress) < p.patience() }
+
+// late is when the answer to r counts as late, if nothing happens until then: when its peer is silent for too
+// long or, where it has answered a later request, takes too long for this one. Each further time that a block is
+// asked for waits longer.
+func (r *request) late() time.Time {
+	since := r.sentAt
+	if p := r.peer; r.sequence > p.pace.answered && since.Before(p.progress) {
+		since = p.progress
+	}
+	return since.Add(r.peer.patience() << min(r.tries, maxTries))
+}
+
+// due is when the answer to r can be expected, from how long those of its peer took lately. One that is overdue
+// is as good as one on half of the way.
+func (m *Machine) due(r *request) time.Time {
+	busy, _ := r.peer.expected()
+	return later(r.sentAt.Add(busy), m.now.Add(busy/2))
+}
+
+// reliable reports whether p may be asked for what others owe: it goes on answering, and has not lately been
+// late with what it was asked.
+func (m *Machine) reliable(p *peer) bool { return m.prompt(p) && !p.missed }
 
 // swap asks p, which has nothing else to do, for blocks that others owe: first for those that were asked of the
 // fewest.
 func (m *Machine) swap(p *peer, window int) {
 	room := min(window, max(minSwapWindow, window/2)) - p.inflight
-	if room <= 0 || m.inflight == p.inflight || !m.prompt(p) {
+	if room <= 0 || m.inflight == p.inflight || !m.reliable(p) {
 		return
 	}
 	if m.now.Before(p.swapFrom) {
@@ -111,6 +133,7 @@ type swappable struct {
 func (m *Machine) swappable(p *peer) []swappable {
 	found := m.swaps[:0]
 	limit := m.askLimit(p)
+	patient := m.economise(p) && m.spares(p)
 	for _, q := range m.order {
 		if q == p || q.sent == 0 {
 			continue
@@ -122,7 +145,7 @@ func (m *Machine) swappable(p *peer) []swappable {
 			if r.block >= limit || !p.known.has(r.block) || p.refuses(r.block) {
 				continue
 			}
-			if at, n := m.helpsFrom(p, r.block); n > 0 && !at.After(m.now) {
+			if at, n := m.helpsFrom(p, r.block, patient); n > 0 && !at.After(m.now) {
 				found = append(found, swappable{r.block, n})
 			} else if n > 0 {
 				m.lookAt(at)
@@ -135,27 +158,21 @@ func (m *Machine) swappable(p *peer) []swappable {
 }
 
 // helpsFrom is from when on it would help to ask p for b as well, and of how many b was asked; 0 if p is
-// one of them, or if it would never help.
-func (m *Machine) helpsFrom(p *peer, b uint64) (at time.Time, n int) {
+// one of them, or if it would never help. Patient is to wait until they are late even if p is much faster.
+func (m *Machine) helpsFrom(p *peer, b uint64, patient bool) (at time.Time, n int) {
 	rs, n := m.rivals(b)
+	if n > 0 && rs[n-1].tries >= maxSwaps {
+		patient = true
+	}
 	_, free := p.expected()
-	next := time.Time{} // when the first of them is late
 	for _, r := range rs[:n] {
 		if r.peer == p || r.state != stateSent || r.upgrade.Length > 0 {
 			return at, 0
 		}
-		busy, _ := r.peer.expected()
-		late := r.sentAt.Add(r.peer.patience())
-		if next.IsZero() || late.Before(next) {
-			next = late
-		}
 		// Of two that are about as fast the first one is waited for.
-		if due := r.sentAt.Add(busy); !due.After(m.now.Add(2*free + queueTime)) {
-			at = later(at, late)
+		if patient || !m.due(r).After(m.now.Add(2*free+queueTime)) {
+			at = later(at, r.late())
 		}
-	}
-	if n == maxRivals {
-		at = later(at, next) // one of them makes room
 	}
 	return at, n
 }
@@ -167,20 +184,15 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// duplicate asks p for b too. Where that would be one too many, the first one that is late is given up.
+// duplicate asks p for b too. Where that would be one too many, the slowest of the others is given up.
 func (m *Machine) duplicate(p *peer, b uint64) {
 	rs, n := m.rivals(b)
-	planned := rs[0].planned // others may have brought some of the nodes; to bring them again does no harm
-	for _, r := range rs[:n] {
-		if n == maxRivals && !m.now.Before(r.sentAt.Add(r.peer.patience())) {
-			m.cancel(r)
-			n--
-		}
-	}
+	r := &request{peer: p, hasBlock: true, block: b, tries: rs[n-1].tries + 1}
+	// Others may have brought some of the nodes; to bring them again does no harm.
+	r.nodes, r.planned = rs[0].planned, rs[0].planned
 	if n == maxRivals {
-		return
+		m.cancel(slices.MaxFunc(rs[:], func(a, b *request) int { return m.due(a).Compare(m.due(b)) }))
 	}
-	r := &request{peer: p, hasBlock: true, block: b, nodes: planned, planned: planned}
 	m.join(r)
 	m.stats.Duplicates++
 	m.sendRequest(p, r)
@@ -212,7 +224,7 @@ func (m *Machine) tickSwaps() {
 	}
 	m.swapAt = time.Time{}
 	for _, p := range m.order {
-		if m.inflight > p.inflight && p.planning+len(p.ready) == 0 {
+		if p.planning+len(p.ready) == 0 {
 			m.touch(p)
 		}
 	}

@@ -144,7 +144,7 @@ func TestSwapsAskThreePeersAtMost(t *testing.T) {
 	s := newSwapTrial(t, 1, 1, 2, 3, 4, 5, 6)
 	s.step(Want{Ticket: 1, Range: merkle.Range{End: 1}, Priority: 1})
 	seen := map[PeerID]bool{}
-	for range 1000 {
+	for range 2000 {
 		peers := s.askedFor(0)
 		if len(peers) == 0 || len(peers) > maxRivals {
 			t.Fatalf("the block is asked of %v", peers)
@@ -155,7 +155,7 @@ func TestSwapsAskThreePeersAtMost(t *testing.T) {
 		s.pass(20 * time.Millisecond)
 	}
 	if len(seen) != 6 {
-		t.Errorf("only %d of 6 peers were asked in 20 s", len(seen))
+		t.Errorf("only %d of 6 peers were asked in 40 s", len(seen))
 	}
 	s.answer(s.askedFor(0)[0])
 	if !s.resolved || len(s.askedFor(0)) > 0 {

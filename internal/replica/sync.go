@@ -133,6 +133,7 @@ func (m *Machine) refresh() {
 		m.touch(p)
 	}
 	if headMoved {
+		m.recount()
 		m.resolveUpdates(true)
 		m.resolvePassedSeeks()
 	}

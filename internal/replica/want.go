@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"time"
 
 	"github.com/p2pcore/p2pcore/internal/merkle"
 )
@@ -32,6 +33,8 @@ type want struct {
 	follow     bool
 	urgent     bool // single gets: in Machine.urgent, not in Machine.wants
 	priority   int
+	rare       int       // its blocks that no reader holds, when they were counted last
+	countAt    time.Time // when to count again
 
 	// wantSeek.
 	bytes, padding uint64

@@ -26,10 +26,14 @@ type pace struct {
 	best   time.Duration // the shortest
 	bestAt time.Time     // when an answer was last about as fast
 
+	answered uint64        // sequence of the last request that was answered
+	busy     time.Duration // it took for the last answers, without the way there and back
+	answers  int           // their number
+
 	// Of this round.
+	count  int           // its answers
 	start  uint64        // sequence of the last request sent before it
 	least  time.Duration // of its answers
-	any    bool          // there was one
 	full   bool          // the window was used up
 	resume int           // the window from before the probe; 0: this round is none
 }
@@ -69,8 +73,18 @@ func (m *Machine) measure(p *peer, r *request) {
 		c.usual = d
 	}
 	c.usual += (d - c.usual) / 8
-	if !c.any || d < c.least {
-		c.least, c.any = d, true
+	if c.count == 0 || d < c.least {
+		c.least = d
+	}
+	c.count++
+	c.answered = max(c.answered, r.sequence)
+	if r.sentAt.Before(p.progress) {
+		c.busy += m.now.Sub(p.progress)
+	} else {
+		c.busy += d - min(c.best, maxWay)
+	}
+	if c.answers++; c.answers >= 2*fewAnswers {
+		c.busy, c.answers = c.busy/2, c.answers/2
 	}
 	if c.bestAt.IsZero() || d < c.best {
 		c.best = d
@@ -82,7 +96,15 @@ func (m *Machine) measure(p *peer, r *request) {
 		return
 	}
 	m.endRound(p)
-	c.start, c.any, c.full = p.sequence, false, false
+	c.start, c.count, c.full = p.sequence, 0, false
+}
+
+// each is the time that p works for an answer when it has much to do; 0 if that is not known.
+func (c *pace) each() time.Duration {
+	if c.answers < fewAnswers/8 {
+		return 0
+	}
+	return c.busy / time.Duration(c.answers)
 }
 
 func (m *Machine) endRound(p *peer) {
