@@ -35,6 +35,8 @@ type Config struct {
 	Flags uint64
 	// Peer names the remote in logs and PeerInfo.
 	Peer string
+	// Door, if not nil, is what the remote has to pass before anything is said.
+	Door *Door
 	// OnOpen is asked for the exchange of a feed that the remote wants to talk about and that is
 	// not attached. nil, nil means that the feed is unknown: the channel is rejected. An error is
 	// logged and rejects it too. The exchange is attached once the remote has proved that it knows
@@ -68,7 +70,11 @@ type Conn struct {
 	undecided  []*muxer.Remote // opens of the remote that wait for a resolve, oldest first
 	resolving  int             // goroutines that resolve
 	violations int
-	probes     int   // opens by the remote without the key
+	probes     int             // opens by the remote without the key
+	passed     bool            // the door, see door.go
+	knocks     bool            // the frame that is taken next is the open of the door
+	held       []*muxer.Remote // opens of the remote before it has passed
+	heldBytes  int
 	arrived    *link // the last one whose channel the remote has opened, for the reader
 	running    bool
 	finishing  bool  // Finish was called: the writer ends with the last frame, what arrives is ignored
@@ -125,6 +131,7 @@ func (c *Conn) Run(ctx context.Context) error {
 	c.running = true
 	c.mu.Unlock()
 
+	c.lockDoor()
 	c.group.Go(func(context.Context) { c.writeLoop(); c.quiet <- struct{}{} })
 	c.group.Go(func(context.Context) { c.watch(ctx) })
 	c.fail(c.readLoop())
@@ -158,7 +165,7 @@ func (c *Conn) Close() error {
 func (c *Conn) Finish(ctx context.Context) error {
 	c.mu.Lock()
 	_, half := c.stream.rwc.(interface{ CloseWrite() error })
-	if !half || !c.running || c.stopped {
+	if !half || !c.running || c.stopped || c.locked() {
 		c.mu.Unlock()
 		return c.Close()
 	}
@@ -286,7 +293,7 @@ func (c *Conn) writeLoop() {
 	defer timer.Stop()
 	for {
 		c.mu.Lock()
-		f, ok := c.mux.Take()
+		f, ok := c.take()
 		finishing := c.finishing
 		c.mu.Unlock()
 		var err error

@@ -96,6 +96,12 @@ const (
 	maxReopenDelay = time.Minute
 	steadyAfter    = 30 * time.Second
 
+	// doorTimeout is how long the remote may take to pass a door. maxHeldOpens and maxHeldBytes bound its opens that
+	// are held meanwhile, by number and by their bytes: JavaScript sends all its opens at once and never repeats one.
+	doorTimeout  = 10 * time.Second
+	maxHeldOpens = 256
+	maxHeldBytes = 64 << 10
+
 	// minBinding and maxBinding bound the binding: it is the key of a BLAKE2b hash.
 	minBinding = 16
 	maxBinding = 64

@@ -62,7 +62,7 @@ func (c *Conn) Attach(x *Exchange) error {
 	if err != nil {
 		return err
 	}
-	if l.ch == nil {
+	if l.ch == nil && !c.locked() {
 		c.openChannel(l)
 		signal(c.wake)
 		signal(c.relief)
@@ -149,7 +149,7 @@ func (l *link) reopen() {
 	c := l.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.links[l.dk] != l || l.ch != nil || c.stopped {
+	if c.links[l.dk] != l || l.ch != nil || c.stopped || c.locked() {
 		return
 	}
 	c.openChannel(l)

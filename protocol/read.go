@@ -210,6 +210,13 @@ func (c *Conn) opened(ev muxer.Event) {
 	}
 	ch := ev.Channel.User.(*channel)
 	h, err := ch.link.check(ev.Handshake)
+	if c.locked() { // the channel is the door's: no other was opened here
+		if err != nil {
+			c.probed(err) // it is not told
+			return
+		}
+		c.pass()
+	}
 	if err != nil {
 		c.dropLink(ch.link, ch, &ViolationError{Reason: "capability", Err: err})
 		return
@@ -224,7 +231,11 @@ func (c *Conn) opened(ev muxer.Event) {
 
 // undecidedOpen looks who can answer an open of the remote. mu is held.
 func (c *Conn) undecidedOpen(r *muxer.Remote) {
-	if r.Protocol() != channelProtocol && r.Protocol() != channelAlias || len(r.ID()) != len(feed.DiscoveryKey{}) {
+	if c.locked() {
+		c.atDoor(r)
+		return
+	}
+	if !isFeed(r) {
 		c.mux.Reject(r)
 		signal(c.wake)
 		return
