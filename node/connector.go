@@ -15,6 +15,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/p2pcore/p2pcore/dht"
+	"github.com/p2pcore/p2pcore/feed"
 	"github.com/p2pcore/p2pcore/internal/lifecycle"
 )
 
@@ -71,6 +72,28 @@ func newConnector(h host.Host, ls *links, group *lifecycle.Group, log *slog.Logg
 		targets: make(map[peer.ID]*target),
 		turned:  make(chan struct{}),
 	}
+}
+
+// purpose returns the discovery key that p was found under, or nil. It is door, if that is not nil, for those who were
+// found under it or were named by hand.
+func (c *connector) purpose(p peer.ID, door *feed.DiscoveryKey) *feed.DiscoveryKey {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.targets[p]
+	if t == nil {
+		return nil
+	}
+	var found *feed.DiscoveryKey
+	for why := range t.reasons {
+		switch {
+		case why.kind == byTopic && (door == nil || feed.DiscoveryKey(why.topic) != *door):
+			dk := feed.DiscoveryKey(why.topic)
+			found = &dk
+		case why.kind != byLAN && door != nil:
+			return door
+		}
+	}
+	return found
 }
 
 // want adds a reason to be in touch with p, and addresses to try. It does not block. False means that the

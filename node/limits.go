@@ -72,6 +72,11 @@ const (
 	announceSettle = 300 * time.Millisecond
 	announceQuiet  = 5 * time.Second
 
+	// maxConnecting bounds the connect functions of HandlePeer that run at once, maxKeysPerPeer the discovery keys that
+	// one peer is remembered for. What finds peers may be wrong about any number of them.
+	maxConnecting  = 256
+	maxKeysPerPeer = 1024
+
 	// reapAfter is how long the replicator keeps a stored feed at hand that no remote has a channel for.
 	reapAfter = 3 * time.Second
 

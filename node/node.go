@@ -126,9 +126,11 @@ func (n *Node) start(store *corestore.Store) error {
 	n.links.changed = n.linkChanged
 	n.connector = newConnector(n.host, n.links, n.group, n.log)
 	n.replicator = NewReplicator(store, ReplicatorOptions{
-		OnListen:   n.listen,
-		OnUnlisten: func(dk feed.DiscoveryKey) { n.listen(dk, 0) },
-		Logger:     n.log,
+		OnListen:     n.listen,
+		OnUnlisten:   func(dk feed.DiscoveryKey) { n.listen(dk, 0) },
+		Name:         n.host.ID().String(),
+		HandshakeKey: n.cfg.handshakeKey,
+		Logger:       n.log,
 	})
 	if n.cfg.network != NetworkNone {
 		if err := n.startDHT(); err != nil {
@@ -184,14 +186,33 @@ func nextBoot(ctx context.Context, store *corestore.Store) (uint64, error) {
 
 // serve replicates over a stream that the one-stream rule decided for.
 func (n *Node) serve(ctx context.Context, l *link, s network.Stream, t talk) error {
-	return n.replicator.Run(ctx, s, Conversation{
-		Peer:      l.peer.String(),
-		Initiator: l.outbound,
-		Binding:   t.binding,
-		Flags:     t.flags,
-		Noise:     t.noise,
-		OnStart:   func(c *hyper.Conn) { n.links.attached(l, c) },
+	return n.replicator.HandleConnection(ctx, s, Conversation{
+		Peer:         l.peer.String(),
+		Initiator:    l.outbound,
+		Binding:      t.binding,
+		Flags:        t.flags,
+		Noise:        t.noise,
+		DiscoveryKey: n.purpose(l),
+		OnStart:      func(c *hyper.Conn) { n.links.attached(l, c) },
 	})
+}
+
+// purpose returns the discovery key for which l was opened, or nil. Whom the operator has named is dialled for the
+// group's door, if it has one.
+func (n *Node) purpose(l *link) *feed.DiscoveryKey {
+	if !l.outbound {
+		return nil
+	}
+	return n.connector.purpose(l.peer, n.doorKey())
+}
+
+// doorKey returns the discovery key of the group's door, or nil.
+func (n *Node) doorKey() *feed.DiscoveryKey {
+	if n.cfg.handshakeKey == nil {
+		return nil
+	}
+	dk := n.cfg.handshakeKey.DiscoveryKey()
+	return &dk
 }
 
 // linkChanged is told that a stream with p is up or has ended.

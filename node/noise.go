@@ -2,25 +2,30 @@ package node
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 
+	"github.com/p2pcore/p2pcore/feed"
 	hyper "github.com/p2pcore/p2pcore/protocol"
 )
 
 // NoiseConversation describes the stream that is handed to RunNoise.
 type NoiseConversation struct {
-	// Peer names the remote in logs and PeerInfo.
+	// Peer names the remote; without it, it is the remote's static key in hexadecimal. JavaScript peers make a new one
+	// for each stream unless they are told otherwise.
 	Peer string
 	// Initiator is set at the end that opened the stream.
 	Initiator bool
 	// Seed is that of the Ed25519 key which the remote learns as our name. Zero is a fresh key for this stream.
 	Seed [32]byte
+	// DiscoveryKey is that of the feed for which the connection was made, see Conversation.
+	DiscoveryKey *feed.DiscoveryKey
 	// OnStart is called, if not nil, when the conversation begins.
 	OnStart func(c *hyper.Conn)
 }
 
-// RunNoise is Run for a stream of JavaScript's: it shakes hands over rwc first, for which there are 10 s. So a TCP
+// RunNoise is HandleConnection for a stream of JavaScript's: it shakes hands over rwc first, for which there are 10 s. So a TCP
 // connection can be replicated over with store.replicate of the package corestore at the other end.
 //
 // rwc is closed when RunNoise returns. The error may also be that of the handshake, see hyper.OpenNoise.
@@ -30,7 +35,13 @@ func (r *Replicator) RunNoise(ctx context.Context, rwc io.ReadWriteCloser, conv 
 		rwc.Close()
 		return err
 	}
-	return r.Run(ctx, rwc, Conversation{Peer: conv.Peer, Noise: n, OnStart: conv.OnStart})
+	if conv.Peer == "" {
+		key := n.RemoteKey()
+		conv.Peer = hex.EncodeToString(key[:])
+	}
+	return r.HandleConnection(ctx, rwc, Conversation{
+		Peer: conv.Peer, Noise: n, DiscoveryKey: conv.DiscoveryKey, OnStart: conv.OnStart,
+	})
 }
 
 // openNoise shakes hands. When the time is over, ctx ends or r closes, it closes rwc.

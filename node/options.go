@@ -12,6 +12,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/p2pcore/p2pcore/feed"
 )
 
 // The networks that are no private ones.
@@ -30,21 +32,22 @@ type Option func(*config) error
 
 // config is what the options settle. Every field has a usable default, see defaults.
 type config struct {
-	host        host.Host // the application's; nil: we make one
-	identity    crypto.PrivKey
-	listen      []ma.Multiaddr
-	network     string
-	bootstrap   []peer.AddrInfo
-	noBootstrap bool // WithBootstrap was given an empty list on purpose
-	mdns        bool
-	relay       bool
-	relayServer bool // the node is the relay of a private network, see StartBootstrap
-	dhtServer   bool
-	tcp         string // where to listen for raw TCP; empty: nowhere
-	tcpIdentity bool
-	metrics     prometheus.Registerer
-	log         *slog.Logger
-	agent       string
+	host         host.Host // the application's; nil: we make one
+	identity     crypto.PrivKey
+	listen       []ma.Multiaddr
+	network      string
+	bootstrap    []peer.AddrInfo
+	noBootstrap  bool // WithBootstrap was given an empty list on purpose
+	mdns         bool
+	relay        bool
+	relayServer  bool // the node is the relay of a private network, see StartBootstrap
+	dhtServer    bool
+	handshakeKey *feed.Key
+	tcp          string // where to listen for raw TCP; empty: nowhere
+	tcpIdentity  bool
+	metrics      prometheus.Registerer
+	log          *slog.Logger
+	agent        string
 }
 
 func defaults() config {
@@ -138,6 +141,13 @@ func WithRelay(on bool) Option {
 // where it otherwise does so once it is found reachable. Nodes of a private network always do.
 func WithDHTServer(on bool) Option {
 	return func(c *config) error { c.dhtServer = on; return nil }
+}
+
+// WithHandshakeKey makes the feed of key the door of the group: the node replicates with peers alone that know this key,
+// and tells nothing to others. See ReplicatorOptions.HandshakeKey. A peer that was found under the door's discovery key, or
+// named by Connect or AddPeer, is shown that discovery key first.
+func WithHandshakeKey(key feed.Key) Option {
+	return func(c *config) error { c.handshakeKey = &key; return nil }
 }
 
 // WithTCP listens at addr, HOST:PORT, for JavaScript peers without libp2p: on each TCP connection they replicate a

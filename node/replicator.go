@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -29,24 +28,14 @@ type ReplicatorOptions struct {
 	// one that is used again soon costs no new channels. 0 means a random time of 20 to 40 s, as
 	// JavaScript's packages have it; less than 0 means none.
 	Linger time.Duration
+	// Name is what remotes call us, where the names of peers are not only ours: both ends of two streams that cross
+	// need it to decide alike which one stays, see HandleConnection. With libp2p it is the peer ID.
+	Name string
+	// HandshakeKey is the group's door, if not nil: the feed whose key every peer has to know before anything else is
+	// said, see hyper.Door. It is opened with the first connection, and kept so.
+	HandshakeKey *feed.Key
 	// Logger receives what happens; nil means silence.
 	Logger *slog.Logger
-}
-
-// Conversation describes the stream that is handed to Run.
-type Conversation struct {
-	// Peer names the remote in logs and PeerInfo.
-	Peer string
-	// Noise is the encryption of the stream, if it is JavaScript's own; then Initiator and Binding are not looked at.
-	Noise *hyper.Noise
-	// Initiator is set at the end that opened the stream.
-	Initiator bool
-	// Binding is what both ends of this stream know and no other stream shares: 16 to 64 bytes.
-	Binding []byte
-	// Flags are those that both opening frames of the stream carry; 0 if it has none.
-	Flags uint64
-	// OnStart is called, if not nil, when the conversation begins.
-	OnStart func(c *hyper.Conn)
 }
 
 // Replicator replicates all feeds of a store over any number of streams. Every feed with a session
@@ -61,14 +50,20 @@ type Replicator struct {
 	group *lifecycle.Group
 	stop  func()
 
-	mu      sync.Mutex
-	conns   map[*hyper.Conn]struct{}         // under mu
-	entries map[feed.DiscoveryKey]*entry     // under mu
-	listens map[feed.DiscoveryKey]*listening // under mu
-	finding map[feed.DiscoveryKey]struct{}   // under mu: peers of the feed are being looked for
-	leaving map[*entry]struct{}              // under mu: out of entries, and not in retired yet
-	retired hyper.Stats                      // under mu: the sum of all entries that were dropped
-	closed  bool                             // under mu
+	doorTurn sync.Mutex    // a turn: held while the door's feed is opened
+	door     *feed.Session // under doorTurn: nil until the first connection
+
+	mu         sync.Mutex
+	conns      map[*hyper.Conn]*talking         // under mu
+	peers      map[string]*acquaintance         // under mu: those with a stream, or with one under way
+	connecting int                              // under mu: connect functions that run
+	hooks      map[feed.DiscoveryKey][]*hook    // under mu: slices are not changed
+	entries    map[feed.DiscoveryKey]*entry     // under mu
+	listens    map[feed.DiscoveryKey]*listening // under mu
+	finding    map[feed.DiscoveryKey]struct{}   // under mu: peers of the feed are being looked for
+	leaving    map[*entry]struct{}              // under mu: out of entries, and not in retired yet
+	retired    hyper.Stats                      // under mu: the sum of all entries that were dropped
+	closed     bool                             // under mu
 }
 
 // entry is one feed that takes part: it has a session, or had one shortly before, or a remote asked for it.
@@ -80,11 +75,15 @@ type entry struct {
 
 	// under Replicator.mu
 	active  bool        // the feed has a session
+	added   int         // times that it was added and not removed
 	linger  func() bool // stops the timer that ends the downloading; nil if none runs
 	release func()      // gives our reference to the feed back; nil while we hold none
 	touched time.Time   // when the exchange was last handed to a connection
 	reaping bool        // a timer will look whether the entry is still used
 }
+
+// wanted tells whether somebody here wants the feed. Replicator.mu is held.
+func (e *entry) wanted() bool { return e.active || e.added > 0 }
 
 // NewReplicator returns a Replicator for the feeds of store. Close it before the store.
 func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
@@ -98,7 +97,9 @@ func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
 	r := &Replicator{
 		store: store, opts: opts, log: log,
 		group:   lifecycle.NewGroup(),
-		conns:   make(map[*hyper.Conn]struct{}),
+		conns:   make(map[*hyper.Conn]*talking),
+		peers:   make(map[string]*acquaintance),
+		hooks:   make(map[feed.DiscoveryKey][]*hook),
 		entries: make(map[feed.DiscoveryKey]*entry),
 		listens: make(map[feed.DiscoveryKey]*listening),
 		finding: make(map[feed.DiscoveryKey]struct{}),
@@ -109,52 +110,6 @@ func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
 		r.onActive(f, true)
 	}
 	return r
-}
-
-// Run replicates over rwc until the stream or ctx ends, or Close is called; it returns when all that it
-// started has ended. Nil means that the remote ended the stream in order. A *hyper.ViolationError
-// is the remote's fault.
-func (r *Replicator) Run(ctx context.Context, rwc io.ReadWriteCloser, conv Conversation) error {
-	_, leave, ok := r.group.Enter()
-	if !ok {
-		return ErrClosed
-	}
-	defer leave()
-	c := hyper.NewConn(rwc, hyper.Config{
-		Noise:     conv.Noise,
-		Initiator: conv.Initiator,
-		Binding:   conv.Binding,
-		Flags:     conv.Flags,
-		Peer:      conv.Peer,
-		OnOpen:    r.onOpen,
-		Logger:    r.log,
-	})
-	r.mu.Lock()
-	if r.closed {
-		r.mu.Unlock()
-		return errors.Join(ErrClosed, c.Close())
-	}
-	r.conns[c] = struct{}{}
-	var active []*entry
-	for _, e := range r.entries {
-		if e.active || e.linger != nil {
-			active = append(active, e)
-		}
-	}
-	r.mu.Unlock()
-	defer func() {
-		r.mu.Lock()
-		delete(r.conns, c)
-		r.mu.Unlock()
-	}()
-
-	for _, e := range active {
-		r.attach(c, e)
-	}
-	if conv.OnStart != nil {
-		conv.OnStart(c)
-	}
-	return c.Run(ctx)
 }
 
 func (r *Replicator) attach(c *hyper.Conn, e *entry) {
@@ -172,6 +127,11 @@ func (r *Replicator) onActive(f *feed.Feed, active bool) {
 	e := r.entries[dk]
 	var old *entry
 	if e != nil && e.f != f {
+		if e.added > 0 {
+			r.mu.Unlock()
+			r.log.Warn("a feed of the store does not take part: another of its key was added", "feed", dk.Short())
+			return
+		}
 		old, e = e, nil // the store closed that one and opened the feed again
 		r.leaving[old] = struct{}{}
 	}
@@ -187,7 +147,7 @@ func (r *Replicator) onActive(f *feed.Feed, active bool) {
 		e.linger()
 		e.linger = nil
 	}
-	if !active && r.opts.Linger > 0 {
+	if !e.wanted() && r.opts.Linger > 0 {
 		e.linger = lifecycle.AfterFunc(r.group, r.opts.Linger, func() { r.quieten(e) })
 	}
 	r.mu.Unlock()
@@ -200,7 +160,7 @@ func (r *Replicator) onActive(f *feed.Feed, active bool) {
 		e.x.SetDownloading(true)
 		r.group.Go(func(ctx context.Context) { r.activate(ctx, e) })
 	case r.opts.Linger < 0:
-		r.quieten(e)
+		r.quieten(e) // unless it was added
 	}
 }
 
@@ -233,11 +193,9 @@ func (r *Replicator) activate(ctx context.Context, e *entry) {
 	} else {
 		e.release = release
 	}
-	conns := make([]*hyper.Conn, 0, len(r.conns))
+	var conns []*hyper.Conn
 	if r.entries[e.dk] == e {
-		for c := range r.conns {
-			conns = append(conns, c)
-		}
+		conns = r.connsLocked()
 	}
 	r.mu.Unlock()
 	for _, c := range conns {
@@ -249,7 +207,7 @@ func (r *Replicator) activate(ctx context.Context, e *entry) {
 // download either.
 func (r *Replicator) quieten(e *entry) {
 	r.mu.Lock()
-	if e.active {
+	if e.wanted() {
 		r.mu.Unlock()
 		return
 	}
@@ -257,7 +215,7 @@ func (r *Replicator) quieten(e *entry) {
 	r.mu.Unlock()
 	e.x.SetDownloading(false)
 	r.mu.Lock()
-	again := e.active
+	again := e.wanted()
 	r.mu.Unlock()
 	if again { // a session came between the look and the call
 		e.x.SetDownloading(true)
@@ -267,6 +225,9 @@ func (r *Replicator) quieten(e *entry) {
 
 // onOpen finds the exchange for a feed that a remote opened a channel for; nil if it is not stored.
 func (r *Replicator) onOpen(ctx context.Context, dk feed.DiscoveryKey) (*hyper.Exchange, error) {
+	if x := r.addedExchange(dk); x != nil {
+		return x, nil
+	}
 	f, release, err := r.store.Resolve(ctx, dk)
 	if errors.Is(err, corestore.ErrUnknownFeed) {
 		return nil, nil
@@ -300,6 +261,16 @@ func (r *Replicator) onOpen(ctx context.Context, dk feed.DiscoveryKey) (*hyper.E
 	return e.x, nil
 }
 
+// addedExchange returns the exchange of a feed that AddCore has added, or nil.
+func (r *Replicator) addedExchange(dk feed.DiscoveryKey) *hyper.Exchange {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.entries[dk]; e != nil && e.added > 0 {
+		return e.x
+	}
+	return nil
+}
+
 // reapLater looks, a while from now, whether anybody still uses e. It does not block.
 func (r *Replicator) reapLater(e *entry) {
 	r.mu.Lock()
@@ -316,7 +287,7 @@ func (r *Replicator) reap(e *entry) {
 	used := len(e.x.Peers()) > 0 // OnIdle comes again when the last of them leaves
 	r.mu.Lock()
 	e.reaping = false
-	if used || e.active || e.linger != nil || r.entries[e.dk] != e {
+	if used || e.wanted() || e.linger != nil || r.entries[e.dk] != e {
 		r.mu.Unlock()
 		return
 	}
@@ -396,5 +367,10 @@ func (r *Replicator) Close() error {
 	for _, e := range entries {
 		r.drop(e)
 	}
-	return nil
+	r.doorTurn.Lock()
+	defer r.doorTurn.Unlock()
+	if r.door == nil {
+		return nil
+	}
+	return r.door.Close()
 }

@@ -24,7 +24,7 @@ func pipe(t *testing.T, a, b *Replicator) (hangUp func()) {
 	var wg sync.WaitGroup
 	run := func(r *Replicator, c net.Conn, initiator bool) {
 		wg.Go(func() {
-			r.Run(context.Background(), c, Conversation{Peer: "pipe", Initiator: initiator, Binding: binding})
+			r.HandleConnection(context.Background(), c, Conversation{Peer: "pipe", Initiator: initiator, Binding: binding})
 		})
 	}
 	run(a, left, true)
@@ -148,7 +148,7 @@ func TestClosedReplicatorRefuses(t *testing.T) {
 		hangUp()
 		left, right := net.Pipe()
 		defer right.Close()
-		if err := a.Run(t.Context(), left, Conversation{Binding: make([]byte, 32)}); !errors.Is(err, ErrClosed) {
+		if err := a.HandleConnection(t.Context(), left, Conversation{Binding: make([]byte, 32)}); !errors.Is(err, ErrClosed) {
 			t.Errorf("run after close: %v, want ErrClosed", err)
 		}
 	})

@@ -96,7 +96,7 @@ func (n *Node) ReplicateTCP(ctx context.Context, addr string, started func(c *hy
 		return fmt.Errorf("node: raw TCP: %w", err)
 	}
 	return n.replicator.RunNoise(ctx, c, NoiseConversation{
-		Peer: tcpName(c.RemoteAddr()), Initiator: true, Seed: n.raw.seed, OnStart: started,
+		Peer: tcpName(c.RemoteAddr()), Initiator: true, Seed: n.raw.seed, DiscoveryKey: n.doorKey(), OnStart: started,
 	})
 }
 

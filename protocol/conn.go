@@ -156,6 +156,9 @@ func (c *Conn) Close() error {
 	return nil
 }
 
+// Supplant ends the connection without waiting, because another takes its place: err is what Run returns.
+func (c *Conn) Supplant(err error) { c.fail(err) }
+
 // Finish ends the connection in order and waits until Run has returned. What the exchanges have to tell of
 // what is stored by now is sent first, then the sending side of the stream ends; a remote that has worked
 // all of that off ends its own side. So after nil it knows what we have.

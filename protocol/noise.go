@@ -45,6 +45,9 @@ func (n *Noise) Binding() []byte {
 	return hash[:]
 }
 
+// Initiator tells whether this side began.
+func (n *Noise) Initiator() bool { return n.initiator }
+
 // RemoteKey returns the Ed25519 key that the remote has proved to hold. Where the stream runs over libp2p, the peer's
 // name is its libp2p peer ID, and this is not.
 func (n *Noise) RemoteKey() [32]byte { return n.stream.RemotePublicKey() }
