@@ -85,6 +85,7 @@ type Conn struct {
 // ConnStats counts what has gone over a connection.
 type ConnStats struct {
 	BytesReceived, BytesSent uint64 // with framing
+	BytesWaiting             int    // to be written, without the frame that is being written
 	Channels                 int    // open on both sides
 	Undecided                int    // opens of the remote that wait for a decision
 	Violations               int    // faults of the remote that ended or refused channels
@@ -203,7 +204,8 @@ func (c *Conn) Stats() ConnStats {
 	defer c.mu.Unlock()
 	return ConnStats{
 		BytesReceived: c.stream.received.Load(), BytesSent: c.stream.sent.Load(),
-		Channels: c.mux.Channels(), Undecided: c.mux.Pending(), Violations: c.violations + c.probes,
+		BytesWaiting: c.mux.Unwritten(),
+		Channels:     c.mux.Channels(), Undecided: c.mux.Pending(), Violations: c.violations + c.probes,
 	}
 }
 

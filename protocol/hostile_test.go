@@ -143,7 +143,7 @@ func TestALyingPeerIsDroppedAndAnHonestOneCompletes(t *testing.T) {
 // raw is a peer by hand.
 type raw struct {
 	t      testing.TB
-	stream *end
+	stream io.ReadWriteCloser
 }
 
 func (r raw) frame(b []byte) error { return WriteFrame(r.stream, b) }
@@ -163,11 +163,11 @@ func (r raw) send(channel uint64, m wire.Message) error {
 func (r raw) read() []record {
 	r.t.Helper()
 	synctest.Wait()
-	r.stream.in.mu.Lock()
-	b := bytes.Clone(r.stream.in.buf)
-	r.stream.in.buf = r.stream.in.buf[:0]
-	r.stream.in.moved.Broadcast()
-	r.stream.in.mu.Unlock()
+	r.stream.(*end).in.mu.Lock()
+	b := bytes.Clone(r.stream.(*end).in.buf)
+	r.stream.(*end).in.buf = r.stream.(*end).in.buf[:0]
+	r.stream.(*end).in.moved.Broadcast()
+	r.stream.(*end).in.mu.Unlock()
 	var out []record
 	for len(b) > 0 {
 		n := frameLength([frameHeader]byte(b)) + frameHeader
@@ -321,7 +321,7 @@ func TestMalformedStreamEndsTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, r, done := victim(t, Config{})
 		_, _ = r.stream.Write([]byte{9, 0, 0, 1})
-		r.stream.out.end(nil)
+		r.stream.(*end).out.end(nil)
 		if err := <-done; !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("ended within a frame: %v", err)
 		}

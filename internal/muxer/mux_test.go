@@ -311,7 +311,11 @@ func TestFramesTellWhoseBytesTheyCarry(t *testing.T) {
 		_ = m.Send(y, 3, raw("1"))
 	}
 	sum := map[*Channel]int{}
+	unwritten := m.Unwritten()
 	for f, ok := m.Take(); ok; f, ok = m.Take() {
+		if unwritten -= len(f.Bytes); m.Unwritten() != unwritten {
+			t.Errorf("%d bytes are unwritten, want %d", m.Unwritten(), unwritten)
+		}
 		if len(f.Bytes) > 2*maxBatch {
 			t.Errorf("frame of %d bytes", len(f.Bytes))
 		}

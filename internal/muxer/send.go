@@ -82,6 +82,15 @@ func (m *Mux) Send(c *Channel, typ uint64, p Payload) error {
 // Waiting says whether Take would return a frame.
 func (m *Mux) Waiting() bool { return len(m.out.ready) > 0 || m.out.entries > 0 }
 
+// Unwritten is how many bytes Take would return, frame by frame.
+func (m *Mux) Unwritten() int {
+	n := len(m.out.current.Bytes)
+	for _, f := range m.out.ready {
+		n += len(f.Bytes)
+	}
+	return n
+}
+
 // Take returns the oldest frame to send, or false when there is none. A batch that is corked is cut
 // for it, so that a writer that is idle never waits.
 func (m *Mux) Take() (Frame, bool) {

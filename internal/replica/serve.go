@@ -97,7 +97,9 @@ func (m *Machine) serve() {
 	}
 }
 
-// next takes the next request of p from the queue: those that somebody waits for first.
+// next takes the next request of p from the queue: first those that somebody waits for, and always the oldest.
+// Hypercore takes the newest of the former, in case their reader has gone elsewhere. Ours cancels then what it
+// does not need any more, and one that reads on in order waits for the oldest.
 func (p *peer) next() *serving {
 	for class := range p.waiting {
 		for len(p.waiting[class]) > 0 {

@@ -38,6 +38,7 @@ type PeerInfo struct {
 	Contiguous                 uint64 // blocks it is known to hold without a gap from 0
 	Inflight, Window           int    // our requests
 	Queued                     int    // its requests that wait for an answer
+	Held                       int    // bytes of the answers that wait for credit
 	BlocksReceived, BlocksSent uint64
 	BytesReceived, BytesSent   uint64
 }
@@ -48,7 +49,7 @@ func (m *Machine) Peers(dst []PeerInfo) []PeerInfo {
 		dst = append(dst, PeerInfo{
 			Peer: p.id, Synced: p.synced, Fork: p.fork, Length: p.length, Contiguous: p.known.contig,
 			Uploading: p.uploading, Downloading: p.downloading,
-			Inflight: p.inflight, Window: m.window(p), Queued: len(p.served),
+			Inflight: p.inflight, Window: m.window(p), Queued: len(p.served), Held: p.heldBytes,
 			BlocksReceived: p.blocksReceived, BytesReceived: p.bytesReceived,
 			BlocksSent: p.blocksSent, BytesSent: p.bytesSent,
 		})
