@@ -15,7 +15,13 @@ import (
 // blocks returns the fenced blocks of README.md in a language.
 func blocks(t *testing.T, language string) []string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "README.md"))
+	return fenced(t, filepath.Join("..", "README.md"), language)
+}
+
+// fenced returns the fenced blocks of a page in a language.
+func fenced(t *testing.T, path, language string) []string {
+	t.Helper()
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,7 +73,8 @@ any peer, and every block is verified.
 		a.blockCommand(), a.proveCommand(), a.checkCommand(), a.clearCommand(), a.truncateCommand(),
 		a.lsCommand(), a.infoCommand(), a.keyCommand(), a.verifyCommand(), a.idCommand(), a.replicateCommand(), a.seedCommand(), a.unseedCommand(), a.syncCommand(),
 		a.statusCommand(), a.peersCommand(),
-		a.daemonCommand(), a.bootstrapCommand(), a.configCommand(), a.versionCommand())
+		a.daemonCommand(), a.bootstrapCommand(), a.configCommand(), a.versionCommand(),
+		a.referenceCommand())
 	return root
 }
 

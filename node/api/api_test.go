@@ -136,6 +136,15 @@ func TestFeedThroughBothTransports(t *testing.T) {
 			if status, body := call(t, transport, "GET", path+"/bytes", "", "Range", "bytes=3-7"); status != 206 || body != "c\nd12" {
 				t.Errorf("range: %d %q", status, body)
 			}
+			if status, body := call(t, transport, "GET", path+"/bytes", "", "If-None-Match", `"0.8"`); status != 304 || body != "" {
+				t.Errorf("bytes that are known: %d %q", status, body)
+			}
+			if status, _ := call(t, transport, "GET", path+"/bytes", "", "Range", "bytes=3-7", "If-Range", `"0.8"`); status != 206 {
+				t.Errorf("range of this version: status %d, want 206", status)
+			}
+			if status, _ := call(t, transport, "GET", path+"/bytes", "", "Range", "bytes=3-7", "If-Range", `"0.7"`); status != 200 {
+				t.Errorf("range of another version: status %d, want 200", status)
+			}
 			if status, _ := call(t, transport, "GET", path+"/bytes", "", "Range", "bytes=99-"); status != 416 {
 				t.Errorf("range past the end: status %d, want 416", status)
 			}

@@ -41,8 +41,16 @@ func (s *Server) getBytes(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("ETag", etag(info.Fork, info.Length))
+	tag := etag(info.Fork, c.length)
+	w.Header().Set("ETag", tag)
 	w.Header().Set("Accept-Ranges", "bytes")
+	if r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	if since := r.Header.Get("If-Range"); since != "" && since != tag { // a part of another version is of no use
+		r.Header.Del("Range")
+	}
 	if c.explicit {
 		w.WriteHeader(http.StatusOK)
 		return c.copy(ctx, w, c.from, c.to)
