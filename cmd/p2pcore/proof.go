@@ -53,8 +53,10 @@ func (b *blockWanted) fetch(cmd *cobra.Command, accept string) ([]byte, error) {
 	if err := c.Acquire(cmd.Context()); err != nil { // is no wait for the network
 		return nil, err
 	}
-	if err := a.giveKey(cmd.Context(), c, b.core, b.link, &b.key); err != nil {
-		return nil, err
+	if accept != api.ContentProof { // which holds the block as it is stored
+		if err := a.giveKey(cmd.Context(), c, b.core, b.link, &b.key); err != nil {
+			return nil, err
+		}
 	}
 	ctx, wait := a.wait(cmd.Context())
 	wait.waiting("no-data", fmt.Sprintf("nobody has sent block %d", b.index))

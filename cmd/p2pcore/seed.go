@@ -117,8 +117,10 @@ func (s *seeding) add(ctx context.Context, arg string) (info api.CoreInfo, err e
 	}
 	request := jsonRequest(http.MethodPost, corePath(core, "/seed"), nil)
 	request.Query = withPeers(url.Values{}, usable(s.app, link.Peers), s.app.flags.peers)
-	if err := s.app.giveKey(ctx, s.client, core, link, &s.key); err != nil {
-		return info, err
+	if s.key.path != "" || link.Secret != "" { // who has no key mirrors an encrypted feed as it is
+		if err := s.app.giveKey(ctx, s.client, core, link, &s.key); err != nil {
+			return info, err
+		}
 	}
 	if err := s.client.JSON(ctx, request, &info); err != nil {
 		return info, err

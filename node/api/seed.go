@@ -261,7 +261,10 @@ func (d *seeder) resume(ctx context.Context, n *node.Node, r seedRecord) error {
 		return err
 	}
 	if !stored { // deleted, and a crash kept it on the list
-		return nil
+		d.mu.Lock()
+		list := slices.Delete(slices.Clone(d.list), i, i+1)
+		d.mu.Unlock()
+		return d.store(ctx, list)
 	}
 	return d.begin(ctx, n, r)
 }
