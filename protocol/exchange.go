@@ -103,6 +103,7 @@ type Exchange struct {
 	departed    []PeerInfo // at most maxDeparted, oldest first
 
 	work workers
+	mail mail
 }
 
 // NewExchange returns an exchange for a feed and makes it the feed's Source.

@@ -69,6 +69,11 @@ const (
 	// maxProveCount does the same for requests to answer.
 	maxProveCount = 256
 
+	// maxExtensionName bounds the name of an extension message that is sent; those in use are words. maxExtensionBytes
+	// bounds the message: it is as much as may wait for one peer.
+	maxExtensionName  = 128
+	maxExtensionBytes = 1 << 20
+
 	// maxSpare is the capacity up to which an emptied queue is kept for the next use.
 	maxSpare = 4096
 

@@ -166,7 +166,9 @@ func (x *Exchange) received(now time.Time, it *item) {
 	data, _ := it.msg.(*wire.Data)
 	held := false
 	for _, a := range x.machine.Step(now, replica.Received{Peer: it.ch.peer, Message: it.msg}) {
-		if proof := proofOf(a); proof == nil || data == nil || proof != &data.Proof {
+		if d, ok := a.(replica.Deliver); ok && x.deliver(it.ch, d.Name, d.Message, it.cost) {
+			held = true
+		} else if proof := proofOf(a); proof == nil || data == nil || proof != &data.Proof {
 			x.carryOut(a)
 		} else if apply, ok := a.(replica.Apply); ok {
 			x.work.apply(applyJob{apply, it.ch, it.cost})
@@ -224,7 +226,7 @@ func (x *Exchange) carryOut(a replica.Action) {
 			x.flush()
 			ch.link.conn.closeIf(ch, v)
 		}
-	case replica.Deliver:
+	case replica.Deliver: // received takes those that somebody knows
 		x.log.Debug("extension message without a handler", "name", a.Name)
 	}
 }
@@ -276,6 +278,7 @@ func (x *Exchange) channelOpened(now time.Time, it *item) {
 	x.channels[ch.peer] = ch
 	ch.opened = openedState{true, now}
 	x.moved = true
+	x.peerMoved(ch, true)
 	opened := replica.Opened{Peer: ch.peer, Seeks: it.seeks, Room: it.room, Window: ch.link.conn.limits.Window}
 	if ch.link.conn.cfg.Flags&FlagLongQueue != 0 {
 		opened.Queue = replica.MaxQueue
@@ -315,6 +318,7 @@ func (x *Exchange) forget(p replica.PeerID) *channel {
 	x.remember(ch)
 	delete(x.channels, p)
 	ch.opened.open = false
+	x.peerMoved(ch, false)
 	x.moved, x.idle = true, len(x.channels) == 0
 	return ch
 }
