@@ -1,0 +1,347 @@
+package interop
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/p2pcore/p2pcore/feed"
+)
+
+// jsParty is a corestore in a Node process.
+type jsParty struct {
+	t        *testing.T
+	ctx      context.Context
+	process  *nodejs
+	store    int
+	port     string // of TCP, when it listens
+	address  string // of libp2p, when it listens
+	expected []string
+	stopped  bool
+	counters map[string]counters // of each feed, once it has stopped
+}
+
+// counters are hypercore's, by discovery key.
+type counters map[string]any
+
+func newJS(t *testing.T, ctx context.Context) *jsParty {
+	t.Helper()
+	process, err := processes.take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &jsParty{t: t, ctx: ctx, process: process}
+	t.Cleanup(p.stop)
+	p.call("open", args{"dir": t.TempDir()}, &p.store)
+	return p
+}
+
+func (p *jsParty) call(name string, a args, result any) {
+	p.t.Helper()
+	if err := p.process.call(p.ctx, name, a, result); err != nil {
+		p.t.Fatal("JavaScript: ", err)
+	}
+}
+
+func (p *jsParty) expect(what ...string) { p.expected = append(p.expected, what...) }
+
+// lost are the ways in which JavaScript's streams end with a connection that the other side has ended.
+var lost = []string{"ECONNRESET", "EPIPE", "ERR_STREAM_PREMATURE_CLOSE", "StreamResetError", "StreamClosedError", "PREMATURE_CLOSE", "STREAM_DESTROYED"}
+
+func (p *jsParty) stop() {
+	if p.stopped {
+		return
+	}
+	p.stopped = true
+	var end struct {
+		Problems []jsError
+		Counters []counters
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), patience)
+	defer cancel()
+	err := p.process.call(ctx, "end", nil, &end)
+	if err != nil {
+		p.t.Errorf("JavaScript: %v", err)
+		p.process.kill()
+		return
+	}
+	clean := true
+	for _, problem := range end.Problems {
+		if problem.What == "stream" && (slices.Contains(lost, problem.Code) || slices.Contains(lost, problem.Name)) {
+			continue
+		}
+		if !slices.ContainsFunc(p.expected, func(what string) bool { return problem.What == what || problem.Code == what }) {
+			p.t.Errorf("JavaScript had a problem, %s: %s\n%s", problem.What, problem.Code, problem.Error())
+			clean = false
+		}
+	}
+	p.counters = make(map[string]counters)
+	for _, c := range end.Counters {
+		p.counters[c["discoveryKey"].(string)] = c
+	}
+	if clean && !p.t.Failed() {
+		processes.give(p.process)
+	} else {
+		p.process.kill()
+	}
+}
+
+// kill ends the process as a machine that breaks down.
+func (p *jsParty) kill() {
+	p.stopped = true
+	p.process.kill()
+}
+
+func (p *jsParty) listen(n network) string {
+	p.t.Helper()
+	switch {
+	case n == tcp && p.port == "":
+		var port int
+		p.call("listen", args{"store": p.store}, &port)
+		p.port = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	case n == libp2p && p.address == "":
+		var addresses []string
+		p.call("listenLibp2p", args{"store": p.store}, &addresses)
+		p.address = addresses[0]
+	}
+	if n == tcp {
+		return p.port
+	}
+	return p.address
+}
+
+func (p *jsParty) dial(n network, address string) {
+	p.t.Helper()
+	if n == libp2p {
+		p.call("dial", args{"store": p.store, "address": address}, nil)
+		return
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.call("connect", args{"store": p.store, "port": number(p.t, port)}, nil)
+}
+
+func number(t *testing.T, text string) int {
+	t.Helper()
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (p *jsParty) offline() {
+	p.t.Helper()
+	p.port, p.address = "", ""
+	p.call("offline", args{"store": p.store}, nil)
+}
+
+// jsLog is a session of hypercore.
+type jsLog struct {
+	*jsParty
+	core int
+	name feed.Key
+}
+
+func (p *jsParty) open(o opening) log {
+	p.t.Helper()
+	return p.get(o, nil)
+}
+
+// get opens a feed with options of hypercore's own.
+func (p *jsParty) get(o opening, options args) *jsLog {
+	p.t.Helper()
+	a := args{"store": p.store}
+	switch {
+	case o.name != "":
+		a["name"] = o.name
+	case o.key != nil:
+		a["key"] = hex.EncodeToString(o.key[:])
+	case o.manifest == nil:
+		a["name"] = fmt.Sprintf("of %p", p)
+	}
+	if o.manifest != nil {
+		a["manifest"] = hex.EncodeToString(o.manifest.Append(nil))
+	}
+	if o.encryptionKey != nil {
+		a["encryptionKey"] = hex.EncodeToString(o.encryptionKey[:])
+	}
+	for k, v := range options {
+		a[k] = v
+	}
+	var got struct {
+		Core int
+		Key  string
+	}
+	p.call("get", a, &got)
+	key, err := feed.ParseKey(got.Key)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return &jsLog{p, got.Core, key}
+}
+
+func (l *jsLog) do(name string, a args, result any) {
+	l.t.Helper()
+	request := args{"core": l.core}
+	for k, v := range a {
+		request[k] = v
+	}
+	l.call(name, request, result)
+}
+
+func (l *jsLog) key() feed.Key { return l.name }
+
+func (l *jsLog) info() (i info) {
+	l.t.Helper()
+	l.do("info", nil, &i)
+	return i
+}
+
+func (l *jsLog) reach(s state) (i info) {
+	l.t.Helper()
+	l.do("reach", args{"length": s.length, "contiguousLength": s.contiguous, "fork": s.fork, "synced": s.synced, "remoteContiguousLength": s.remoteContiguous}, &i)
+	return i
+}
+
+func (l *jsLog) append(blocks ...string) info {
+	l.t.Helper()
+	return l.appendSigned(nil, blocks...)
+}
+
+func (l *jsLog) appendSigned(signature []byte, blocks ...string) (i info) {
+	l.t.Helper()
+	var encoded []string
+	for _, b := range blocks {
+		encoded = append(encoded, base64.StdEncoding.EncodeToString([]byte(b)))
+	}
+	l.do("append", args{"blocks": encoded, "signature": hex.EncodeToString(signature)}, &i)
+	return i
+}
+
+func (l *jsLog) fill(label string, start, end, size int) (i info) {
+	l.t.Helper()
+	l.do("fill", args{"label": label, "start": start, "end": end, "size": size}, &i)
+	return i
+}
+
+func (l *jsLog) check(label string, start, end, size int) {
+	l.t.Helper()
+	var wrong int
+	if l.do("check", args{"label": label, "start": start, "end": end, "size": size}, &wrong); wrong != -1 {
+		l.t.Fatalf("JavaScript: block %d is missing or wrong", wrong)
+	}
+}
+
+func (l *jsLog) truncate(length int) (i info) {
+	l.t.Helper()
+	l.do("truncate", args{"length": length}, &i)
+	return i
+}
+
+func (l *jsLog) clear(start, end int) {
+	l.t.Helper()
+	l.do("clear", args{"start": start, "end": end}, nil)
+}
+
+func (l *jsLog) block(index int, options args) []byte {
+	l.t.Helper()
+	a := args{"index": index}
+	for k, v := range options {
+		a[k] = v
+	}
+	var block []byte
+	l.do("block", a, &block)
+	return block
+}
+
+func (l *jsLog) get(index int) string {
+	l.t.Helper()
+	return string(l.block(index, nil))
+}
+
+func (l *jsLog) raw(index int) []byte {
+	l.t.Helper()
+	return l.block(index, args{"raw": true, "decrypt": false})
+}
+
+func (l *jsLog) has(start, end int) (yes bool) {
+	l.t.Helper()
+	l.do("has", args{"start": start, "end": end}, &yes)
+	return yes
+}
+
+func (l *jsLog) update() (grown bool) {
+	l.t.Helper()
+	l.do("update", nil, &grown)
+	return grown
+}
+
+func (l *jsLog) download(start, end int) {
+	l.t.Helper()
+	l.do("download", args{"start": start, "end": end}, nil)
+}
+
+func (l *jsLog) follow() {
+	l.t.Helper()
+	l.do("follow", nil, nil)
+}
+
+func (l *jsLog) seek(offset int) (index, rest int) {
+	l.t.Helper()
+	var found [2]int
+	l.do("seek", args{"bytes": offset}, &found)
+	return found[0], found[1]
+}
+
+func (l *jsLog) bytes(offset, length int) (b []byte) {
+	l.t.Helper()
+	l.do("bytes", args{"offset": offset, "length": length}, &b)
+	return b
+}
+
+func (l *jsLog) tail(start, count int) (blocks []string) {
+	l.t.Helper()
+	var encoded [][]byte
+	l.do("tail", args{"start": start, "count": count}, &encoded)
+	for _, b := range encoded {
+		blocks = append(blocks, string(b))
+	}
+	return blocks
+}
+
+func (l *jsLog) treeHash(length int) (h feed.Hash) {
+	l.t.Helper()
+	var text string
+	l.do("treeHash", args{"length": length}, &text)
+	b, err := hex.DecodeString(text)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return feed.Hash(b)
+}
+
+func (l *jsLog) conflict() {
+	l.t.Helper()
+	l.do("reach", args{"conflict": true}, nil)
+}
+
+func (l *jsLog) close() {
+	l.t.Helper()
+	l.do("closeCore", nil, nil)
+}
+
+// stats are hypercore's counters of the feed.
+func (l *jsLog) stats() map[string]int {
+	l.t.Helper()
+	var out map[string]int
+	l.do("stats", nil, &out)
+	return out
+}

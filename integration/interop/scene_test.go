@@ -1,0 +1,140 @@
+package interop
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// kind is an implementation.
+type kind string
+
+const (
+	js   kind = "JavaScript"
+	ours kind = "Go"
+)
+
+// setup says which implementation plays which part.
+type setup struct {
+	network        network
+	writer, reader kind
+	writerDials    bool
+}
+
+// setups are all in which every scenario runs.
+func setups() (all []setup) {
+	pairs := [][2]kind{{js, ours}, {ours, js}, {ours, ours}}
+	if *baseline {
+		pairs = [][2]kind{{js, js}}
+	}
+	for _, pair := range pairs {
+		for _, n := range []network{tcp, libp2p} {
+			for _, writerDials := range []bool{false, true} {
+				all = append(all, setup{n, pair[0], pair[1], writerDials})
+			}
+		}
+	}
+	return all
+}
+
+// across are setups for a scenario in which it matters little who dials: each pair and each network once.
+func across() (some []setup) {
+	for i, s := range setups() {
+		if i%4 == 0 || i%4 == 3 {
+			some = append(some, s)
+		}
+	}
+	return some
+}
+
+func (s setup) String() string {
+	dials := "reader dials"
+	if s.writerDials {
+		dials = "writer dials"
+	}
+	return strings.ReplaceAll(fmt.Sprintf("%s to %s, %s, %s", s.writer, s.reader, s.network, dials), " ", "_")
+}
+
+// scene is one run of a scenario.
+type scene struct {
+	*testing.T
+	setup
+	ctx            context.Context
+	writer, reader party
+}
+
+// play runs a scenario in each of the setups.
+func play(t *testing.T, in []setup, scenario func(s *scene)) {
+	t.Helper()
+	t.Parallel()
+	for _, x := range in {
+		t.Run(x.String(), func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			s := &scene{T: t, setup: x, ctx: ctx}
+			s.writer, s.reader = s.party(x.writer), s.party(x.reader)
+			scenario(s)
+			s.writer.stop()
+			s.reader.stop()
+		})
+	}
+}
+
+// party makes one more machine.
+func (s *scene) party(k kind) party {
+	s.Helper()
+	if k == js {
+		return newJS(s.T, s.ctx)
+	}
+	return newGo(s.T, s.ctx)
+}
+
+// join connects writer and reader.
+func (s *scene) join() {
+	s.Helper()
+	if s.writerDials {
+		s.connect(s.writer, s.reader)
+	} else {
+		s.connect(s.reader, s.writer)
+	}
+}
+
+// connect connects two parties; the first one dials.
+func (s *scene) connect(a, b party) {
+	s.Helper()
+	a.dial(s.network, b.listen(s.network))
+}
+
+// meanwhile runs f beside the scenario; wait returns what it did.
+func meanwhile[T any](t *testing.T, f func() T) (wait func() T) {
+	type outcome struct {
+		value T
+		ok    bool
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		defer func() { done <- o }() // also when f has failed the test
+		o.value, o.ok = f(), true
+	}()
+	return func() T {
+		t.Helper()
+		o := <-done
+		if !o.ok {
+			runtime.Goexit()
+		}
+		return o.value
+	}
+}
+
+// equal fails the scenario if got is not want.
+func equal[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		text, wanted := fmt.Sprint(got), fmt.Sprint(want)
+		t.Fatalf("%s: got %.200s, want %.200s", what, text, wanted)
+	}
+}
