@@ -56,7 +56,13 @@ test:
 	if [ "$$(id -u)" != 0 ] || ! command -v ip >/dev/null; then
 		echo '== NOT RUN: the mDNS tests; they need root and the ip command (iproute2)' >&2
 	fi
-	timed 'integration tests' $(GO) test -count=1 -timeout $(INTEGRATION_TIMEOUT) ./integration/... || failed=1
+	outside=$$($(GO) list ./integration/... | grep -v '/interop$$')
+	timed 'integration tests' $(GO) test -count=1 -timeout $(INTEGRATION_TIMEOUT) $$outside || failed=1
+	if command -v node >/dev/null && command -v npm >/dev/null; then
+		timed 'tests with JavaScript peers' $(GO) test -count=1 -timeout $(INTEGRATION_TIMEOUT) ./integration/interop || failed=1
+	else
+		echo '== NOT RUN: the tests with JavaScript peers; they need Node 20 and npm' >&2
+	fi
 	echo "== all: $$SECONDS s"
 	exit $$failed
 

@@ -19,6 +19,7 @@ import (
 	"github.com/p2pcore/p2pcore/corestore"
 	"github.com/p2pcore/p2pcore/feed"
 	"github.com/p2pcore/p2pcore/node"
+	"github.com/p2pcore/p2pcore/protocol"
 )
 
 // goParty is our store and node.
@@ -28,7 +29,6 @@ type goParty struct {
 	store   *corestore.Store
 	node    *node.Node // nil while it is offline
 	dialled sync.WaitGroup
-	hangUp  context.CancelFunc // ends what has been dialled over TCP
 	logs    []*goLog
 	stopped bool
 
@@ -104,17 +104,15 @@ func (p *goParty) dial(n network, address string) {
 		}
 		return
 	}
-	ours := p.online()
-	if p.hangUp != nil {
-		p.dialled.Go(func() { p.converse(ours, address) })
-		return
-	}
-	p.dialled.Go(func() { p.converse(ours, address) })
+	here := p.online()
+	p.dialled.Go(func() { p.converse(here, address) })
 }
 
+// converse replicates over one TCP connection until it ends, which may be as abrupt as the other side likes.
 func (p *goParty) converse(n *node.Node, address string) {
-	if err := n.ReplicateTCP(p.ctx, address, nil); err != nil && !errors.Is(err, node.ErrClosed) {
-		p.Handle(p.ctx, slog.NewRecord(time.Time{}, slog.LevelWarn, "TCP: "+err.Error(), 0))
+	err := n.ReplicateTCP(p.ctx, address, nil)
+	if v := (*protocol.ViolationError)(nil); errors.As(err, &v) {
+		p.Handle(p.ctx, slog.NewRecord(time.Time{}, slog.LevelWarn, err.Error(), 0))
 	}
 }
 

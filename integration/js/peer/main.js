@@ -187,13 +187,18 @@ const commands = {
     for await (const chunk of things[core].core.createByteStream({ byteOffset: offset, byteLength: length })) chunks.push(chunk)
     return Buffer.concat(chunks).toString('base64')
   },
-  async tail ({ core, start, count }) {
+  // tail does not wait for the end of the stream, which would wait for one more block.
+  tail ({ core, start, count }) {
+    const stream = things[core].core.createReadStream({ start, live: true })
     const blocks = []
-    for await (const block of things[core].core.createReadStream({ start, live: true })) {
-      blocks.push(block.toString('base64'))
-      if (blocks.length === count) break
-    }
-    return blocks
+    return new Promise((resolve, reject) => {
+      stream.on('error', reject)
+      stream.on('data', block => {
+        if (blocks.push(block.toString('base64')) < count) return
+        resolve(blocks)
+        stream.destroy()
+      })
+    })
   },
   async treeHash ({ core, length }) {
     return hex(await things[core].core.treeHash(length))
