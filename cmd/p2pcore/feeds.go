@@ -16,12 +16,15 @@ import (
 	"github.com/p2pcore/p2pcore/node/api"
 )
 
-// corePath is the path of a feed in the API. CORE may hold any characters. Of a link only the key travels: paths are not for secrets.
-func corePath(core, rest string) string {
+// corePath is the path of a feed in the API. CORE may hold any characters.
+func corePath(core, rest string) string { return "/cores/" + url.PathEscape(coreName(core)) + rest }
+
+// coreName is CORE as it travels to the API. Of a link that is the key alone: a request's line is no place for secrets.
+func coreName(core string) string {
 	if link, ok, err := api.ParseCore(core); err == nil && ok {
-		core = link.Key.String()
+		return link.Key.String()
 	}
-	return "/cores/" + url.PathEscape(core) + rest
+	return core
 }
 
 // checkCore finds a malformed key before the store is opened.
@@ -151,7 +154,7 @@ what does not fit: it counts as missing then, and is fetched again.`,
 				if err := checkCore(core); err != nil {
 					return err
 				}
-				query.Add("core", core)
+				query.Add("core", coreName(core))
 			}
 			method := http.MethodGet
 			if repair {

@@ -60,7 +60,10 @@ func (a *app) replicate(cmd *cobra.Command, cores []string, addr string, live bo
 	if err := c.Acquire(cmd.Context()); err != nil { // is no wait for the network
 		return err
 	}
-	query := url.Values{"core": cores, "tcp": {addr}}
+	query := url.Values{"tcp": {addr}}
+	for _, core := range cores {
+		query.Add("core", coreName(core))
+	}
 	if live {
 		query.Set("live", "1")
 	}

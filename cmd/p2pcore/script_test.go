@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 // scriptPatience bounds every wait of a script; to reach it is a failure.
-const scriptPatience = 1 * time.Minute
+const scriptPatience = 2 * time.Minute
 
 // TestScripts runs testdata/*.txt. On top of testscript's own commands there are:
 //

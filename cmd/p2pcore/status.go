@@ -83,7 +83,7 @@ func (a *app) peersCommand() *cobra.Command {
 				if err := checkCore(args[0]); err != nil {
 					return err
 				}
-				query.Set("core", args[0])
+				query.Set("core", coreName(args[0]))
 			}
 			var peers []api.PeerEntry
 			if err := a.store(cmd, true).JSON(cmd.Context(), client.Request{Method: http.MethodGet, Path: "/peers", Query: query}, &peers); err != nil {
