@@ -203,10 +203,10 @@ func TestNobodyKnocks(t *testing.T) {
 		door := writer(t, 9)
 		run := newRunner(t)
 		ends, sent := run.connectAt(doorStep{door: exchange(t, reader(t, door), true)}, doorStep{door: exchange(t, door, true)})
-		if err := <-ends[1]; !errors.Is(err, ErrDoor) {
-			t.Errorf("ended with %v, want ErrDoor", err)
+		// Both give up at the same moment, and one may see the other's end first.
+		if a, b := <-ends[0], <-ends[1]; !errors.Is(a, ErrDoor) && !errors.Is(b, ErrDoor) {
+			t.Errorf("ended with %v and %v, want ErrDoor at one end", a, b)
 		}
-		<-ends[0]
 		if n := sent.Load(); n > 2*frameHeader {
 			t.Errorf("%d bytes were sent, want two keep-alives at most", n)
 		}
