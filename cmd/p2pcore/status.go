@@ -20,8 +20,8 @@ func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Describe the process that holds the store, and its node",
-		Long: `status describes the daemon, or whatever process holds the store now. With --ready it fails unless a daemon
-serves the store and is ready: a health check for containers and scripts.`,
+		Long: `status describes the daemon, or whatever process holds the store now. With --ready it fails unless a daemon, or a
+bootstrap node, has the store and is ready: a health check for containers and scripts.`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var st api.Status

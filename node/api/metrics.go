@@ -97,7 +97,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	descBuild       = describe("build_info", "Always 1.", "version")
-	descReady       = describe("ready", "1 once the daemon serves.")
+	descReady       = describe("ready", "1 once the daemon, or the bootstrap node, serves.")
 	descCores       = describe("cores", "Feeds of the store: seeded, else open for somebody, else idle.", "state")
 	descBehind      = describe("behind_blocks", "Blocks of seeded feeds that peers have told of and that are not here.")
 	descBlocks      = describe("blocks_total", "Blocks received from peers and verified (in), and sent to them (out).", "dir")

@@ -74,9 +74,13 @@ func (s *Server) getBootstrap(w http.ResponseWriter, r *http.Request) error {
 	var out *eventStream
 	var sent error
 	err := s.cfg.Bootstrap(r.Context(), func(id peer.ID, addrs []string) {
+		s.ready.Store(true)
 		out = newStream(w, r)
 		sent = out.event(Event{Event: "ready", Shared: &Shared{PeerID: id.String(), Addrs: addrs}})
 	})
+	if out != nil {
+		s.ready.Store(false)
+	}
 	if err == nil {
 		err = sent
 	}

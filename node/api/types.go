@@ -50,7 +50,7 @@ type Status struct {
 	Store   string    `json:"store"`
 	Command string    `json:"command"` // what the process was started for
 	Shape   NodeShape `json:"node"`
-	Ready   bool      `json:"ready"`   // a daemon serves
+	Ready   bool      `json:"ready"`   // a daemon or a bootstrap node serves
 	Uptime  int64     `json:"uptime"`  // in seconds
 	Seeding int       `json:"seeding"` // feeds on the list
 
