@@ -56,12 +56,17 @@ test:
 	if [ "$$(id -u)" != 0 ] || ! command -v ip >/dev/null; then
 		echo '== NOT RUN: the mDNS tests; they need root and the ip command (iproute2)' >&2
 	fi
-	outside=$$($(GO) list ./integration/... | grep -v '/interop$$')
+	outside=$$($(GO) list ./integration/... | grep -v -e '/interop$$' -e '/mesh$$')
 	timed 'integration tests' $(GO) test -count=1 -timeout $(INTEGRATION_TIMEOUT) $$outside || failed=1
 	if command -v node >/dev/null && command -v npm >/dev/null; then
 		timed 'tests with JavaScript peers' $(GO) test -count=1 -timeout $(INTEGRATION_TIMEOUT) ./integration/interop || failed=1
 	else
 		echo '== NOT RUN: the tests with JavaScript peers; they need Node 20 and npm' >&2
+	fi
+	if [ "$$(id -u)" = 0 ] && command -v ip >/dev/null; then
+		timed 'mesh in namespaces' $(GO) test -count=1 -timeout $(INTEGRATION_TIMEOUT) -run TestNamespaces ./integration/mesh || failed=1
+	else
+		echo '== NOT RUN: the mesh in namespaces; it needs root and the ip command (iproute2)' >&2
 	fi
 	echo "== all: $$SECONDS s"
 	exit $$failed
