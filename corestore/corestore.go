@@ -22,6 +22,10 @@ type Options struct {
 	// store, 32 random bytes. A key that differs from the stored one is ErrPrimaryKey.
 	PrimaryKey *[32]byte
 
+	// DefaultKey makes the feed of this key the store's default, see Store.Default. nil: the one that the store has,
+	// or, in a new store, one of its own. A key that differs from the one that the store has is ErrDefaultKey.
+	DefaultKey *feed.Key
+
 	// ManifestVersion is the version of the manifests of new feeds: 1 or 2. 0 is 1. Feeds that exist
 	// keep the one that they were made with.
 	ManifestVersion int
@@ -58,16 +62,17 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// Store is a set of feeds in one datastore, seen from one namespace. All methods are safe for
+// Store is a handle on a set of feeds in one datastore, seen from one namespace. All methods are safe for
 // concurrent use.
 type Store struct {
 	*shared
-	ns   Namespace
-	root bool
+	ns     Namespace
+	root   bool // made by Open
+	scoped bool // made by Namespace: lists its own names only
 
 	// Under handleMu.
 	handleMu sync.Mutex
-	closed   bool // only of a namespace
+	closed   bool // not of the root, whose end is shared.closing
 	sessions map[*feed.Session]struct{}
 }
 
@@ -92,16 +97,18 @@ type shared struct {
 	// Under mu, which is never held across I/O or a callback.
 	mu       sync.Mutex
 	closing  bool
+	standard defaultRecord // which feed is the default
 	slots    map[feed.DiscoveryKey]*slot
 	onOpen   callbacks[func(*feed.Feed)]
+	onRemove callbacks[func(feed.DiscoveryKey, *feed.Feed)]
 	onActive callbacks[func(*feed.Feed, bool)]
 }
 
-// Open opens the store in ds, or makes it. It reads two records and a list, empty as a rule, however many feeds there are; a new
-// store writes its primary key, durably. ctx bounds the opening. ds stays the caller's to close,
+// Open opens the store in ds, or makes it. It reads three records and a list, empty as a rule, however many feeds there
+// are; a new store writes its primary key and which feed is its default, durably. ctx bounds the opening. ds stays the caller's to close,
 // after the store; nothing else may write to it under the keys of the package comment.
 //
-// The error is ErrPrimaryKey, ErrCorrupt, ErrReadOnly (no store in ds and ReadOnly set), or the
+// The error is ErrPrimaryKey, ErrDefaultKey, ErrCorrupt, ErrReadOnly (no store in ds and ReadOnly set), or the
 // datastore's.
 //
 // If ds has a method AtomicBatch() bool that returns true, a feed is made in one batch; otherwise in
@@ -127,6 +134,9 @@ func Open(ctx context.Context, ds datastore.Batching, opts Options) (*Store, err
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	if err := sh.finishDeleting(ctx); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := sh.loadDefault(ctx); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	return &Store{shared: sh, root: true}, nil
@@ -192,10 +202,22 @@ func (s *shared) sync(ctx context.Context) error {
 	return s.ds.Sync(ctx, datastore.RawKey("/"))
 }
 
-// Namespace returns the store as seen from the namespace called name within this one. Names in
-// different namespaces are different feeds; everything else is shared.
+// Namespace returns a new handle: the store as seen from the namespace called name within this one. Names in
+// different namespaces are different feeds; everything else is shared. A handle of a closed one is closed.
 func (s *Store) Namespace(name string) *Store {
-	return &Store{shared: s.shared, ns: s.ns.Child(name)}
+	return &Store{shared: s.shared, ns: s.ns.Child(name), scoped: true, closed: s.isClosed()}
+}
+
+// Session returns a new handle on the same store and namespace. It owns the sessions of feeds that are handed out
+// through it: its Close ends these, and nothing else. A handle of a closed one is closed.
+func (s *Store) Session() *Store {
+	return &Store{shared: s.shared, ns: s.ns, scoped: s.scoped, closed: s.isClosed()}
+}
+
+func (s *Store) isClosed() bool {
+	s.handleMu.Lock()
+	defer s.handleMu.Unlock()
+	return s.closed
 }
 
 // KeyPair returns the key pair that belongs to name in this namespace, whether or not there is such a
@@ -206,7 +228,8 @@ func (s *Store) KeyPair(name string) feed.KeyPair { return s.primary.keyPair(s.n
 // ends their sessions. When it returns nothing touches the datastore any more. It may be called
 // again. It must not be called by a callback of the store nor inside a loop over List.
 //
-// Close of a namespace ends the sessions that were handed out through it, and nothing else.
+// Close of a handle made by Namespace or Session ends the sessions that were handed out through it, and nothing
+// else, nor handles made from it; the handle refuses new calls from then on.
 func (s *Store) Close() error {
 	if !s.root {
 		return s.closeHandle()
@@ -229,6 +252,14 @@ func (s *Store) closeHandle() error {
 		errs = append(errs, session.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// enter counts the caller as using the store until it calls leave. A closed handle refuses.
+func (s *Store) enter() (leave func(), err error) {
+	if s.isClosed() {
+		return nil, ErrClosed
+	}
+	return s.shared.enter()
 }
 
 // enter counts the caller as using the store until it calls leave.

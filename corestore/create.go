@@ -12,12 +12,19 @@ import (
 	"github.com/p2pcore/p2pcore/internal/compact"
 )
 
-// again opens until the feed was not closed by a Delete between being found and being opened. Each further try waits for
-// the deletion to end.
-func (s *Store) again(ctx context.Context, open func(context.Context) (*feed.Session, error)) (*feed.Session, error) {
+// again opens until the feed was not closed by a Delete or Remove between being found and being opened, each
+// further try waits for that to end, and until a feed that was removed is back in the group.
+func (s *Store) again(ctx context.Context, dk feed.DiscoveryKey, open func(context.Context) (*feed.Session, error)) (*feed.Session, error) {
 	for {
 		session, err := open(ctx)
-		if !errors.Is(err, feed.ErrClosed) || s.isClosing() {
+		switch {
+		case errors.Is(err, ErrRemoved) && s.opts.ReadOnly:
+			return nil, fmt.Errorf("%w: %w", ErrReadOnly, err)
+		case errors.Is(err, ErrRemoved):
+			if err := s.bringBack(ctx, dk); err != nil {
+				return nil, err
+			}
+		case !errors.Is(err, feed.ErrClosed) || s.isClosing():
 			return session, err
 		}
 		if err := ctx.Err(); err != nil {
@@ -34,14 +41,18 @@ func (s *shared) isClosing() bool {
 
 // openNamed returns a session of a feed that a name stands for.
 func (s *Store) openNamed(ctx context.Context, dk feed.DiscoveryKey) (*feed.Session, error) {
-	return s.again(ctx, func(ctx context.Context) (*feed.Session, error) { return s.openNamedOnce(ctx, dk) })
+	return s.again(ctx, dk, func(ctx context.Context) (*feed.Session, error) { return s.openNamedOnce(ctx, dk) })
 }
 
 func (s *Store) openNamedOnce(ctx context.Context, dk feed.DiscoveryKey) (*feed.Session, error) {
-	sl, err := s.acquire(ctx, dk, func(ctx context.Context) (*feed.Feed, error) {
-		return s.openStored(ctx, dk, feed.Options{})
+	sl, err := s.acquire(ctx, dk, func(ctx context.Context, sl *slot) (*feed.Feed, error) {
+		return s.openStored(ctx, sl, feed.Options{}, false)
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := s.checkRemoved(ctx, sl); err != nil {
+		s.release(sl)
 		return nil, err
 	}
 	return s.session(sl, feed.SessionOptions{})
@@ -50,56 +61,88 @@ func (s *Store) openNamedOnce(ctx context.Context, dk feed.DiscoveryKey) (*feed.
 // openOrCreate returns a session of the feed of want, which is made if it is not stored. opts holds
 // what is known of its identity.
 func (s *Store) openOrCreate(ctx context.Context, want *record, opts feed.Options) (*feed.Session, error) {
-	return s.again(ctx, func(ctx context.Context) (*feed.Session, error) { return s.openOrCreateOnce(ctx, want, opts) })
+	for {
+		leads := want.key.DiscoveryKey() // unless the name leads elsewhere
+		session, err := s.again(ctx, leads, func(ctx context.Context) (session *feed.Session, err error) {
+			session, leads, err = s.openOrCreateOnce(ctx, want, opts)
+			return session, err
+		})
+		if leads == want.key.DiscoveryKey() {
+			return session, err
+		}
+		// Not inside, where the turn is held: bringing a feed back takes it.
+		session, err = s.openNamed(ctx, leads)
+		if !errors.Is(err, ErrUnknownFeed) || s.opts.ReadOnly || ctx.Err() != nil {
+			return session, err
+		}
+	}
 }
 
-func (s *Store) openOrCreateOnce(ctx context.Context, want *record, opts feed.Options) (*feed.Session, error) {
+// openOrCreateOnce returns the discovery key of another feed, and neither a session nor an error, if that one has the
+// name.
+func (s *Store) openOrCreateOnce(ctx context.Context, want *record, opts feed.Options) (*feed.Session, feed.DiscoveryKey, error) {
 	dk := want.key.DiscoveryKey()
 	if len(want.names) > 0 && !s.opts.ReadOnly {
 		// The turn keeps Alias from giving the name away meanwhile.
 		if err := take(ctx, s.turn); err != nil {
-			return nil, err
+			return nil, dk, err
 		}
 		defer func() { <-s.turn }()
 		taken, ok, err := s.index.named(ctx, want.names[0])
 		if err != nil {
-			return nil, err
+			return nil, dk, err
 		}
 		if ok && taken != dk {
-			return s.openNamed(ctx, taken)
+			// What a crash without atomic batches has left of a deleted feed is no name.
+			_, stored, err := s.index.number(ctx, taken)
+			if err != nil {
+				return nil, dk, err
+			}
+			if stored {
+				return nil, taken, nil
+			}
 		}
 	}
 	created := false
-	sl, err := s.acquire(ctx, dk, func(ctx context.Context) (*feed.Feed, error) {
-		f, err := s.openStored(ctx, dk, opts)
-		if !errors.Is(err, ErrUnknownFeed) || s.opts.ReadOnly {
+	sl, err := s.acquire(ctx, dk, func(ctx context.Context, sl *slot) (*feed.Feed, error) {
+		f, err := s.openStored(ctx, sl, opts, false)
+		if !errors.Is(err, ErrUnknownFeed) || errors.Is(err, ErrRemoved) || s.opts.ReadOnly {
 			return f, err
 		}
 		created = true
 		return s.create(ctx, want, opts)
 	})
 	if err != nil {
-		return nil, err
+		return nil, dk, err
 	}
-	if !created && want.kind != noSecret {
-		if err := s.adopt(ctx, sl, want, opts); err != nil {
-			s.release(sl)
-			return nil, err
-		}
+	err = s.checkRemoved(ctx, sl)
+	if err == nil && !created && want.kind != noSecret {
+		err = s.adopt(ctx, sl, want, opts)
 	}
-	return s.session(sl, feed.SessionOptions{KeyPair: opts.KeyPair})
+	if err != nil {
+		s.release(sl)
+		return nil, dk, err
+	}
+	session, err := s.session(sl, feed.SessionOptions{KeyPair: opts.KeyPair})
+	return session, dk, err
 }
 
-// openStored opens a feed that is stored; ErrUnknownFeed if it is not. opts may add to what the
-// store knows of its identity.
-func (s *Store) openStored(ctx context.Context, dk feed.DiscoveryKey, opts feed.Options) (*feed.Feed, error) {
+// openStored opens the feed of a slot if it is stored; ErrUnknownFeed if it is not, ErrRemoved if it is removed and
+// removed ones are not asked for. opts may add to what the store knows of its identity.
+func (s *Store) openStored(ctx context.Context, sl *slot, opts feed.Options, removed bool) (*feed.Feed, error) {
+	dk := sl.dk
 	n, rec, err := s.index.find(ctx, dk)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if rec == nil {
+	case rec == nil:
 		return nil, ErrUnknownFeed
+	case rec.removed() && !removed:
+		return nil, ErrRemoved
 	}
+	s.mu.Lock()
+	sl.removed = rec.removed()
+	s.mu.Unlock()
 	opts.Key = &rec.key
 	if pair, ok := s.primary.pairOf(rec); ok && opts.KeyPair == nil {
 		opts.KeyPair, opts.Manifest = &pair, manifestOf(rec.key, pair)

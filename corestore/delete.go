@@ -28,7 +28,8 @@ type DeleteOptions struct {
 // its discovery key, and its last fork. Made again it begins at the next fork, so that its readers see a
 // truncation.
 //
-// Whoever has the feed by Resolve finds it closed. The error is ErrUnknownFeed,
+// The remove callbacks run as for Remove; whoever has the feed by Resolve finds it closed. A default feed that was
+// given may be deleted too: the store's own takes its place. The error is ErrUnknownFeed,
 // ErrReadOnly, ErrClosed, the datastore's, or wraps ctx's. If the feed is too damaged for its last fork
 // to be read, it is feed.ErrCorrupt unless Forget is set.
 func (s *Store) Delete(ctx context.Context, key feed.Key, o DeleteOptions) error {
@@ -45,11 +46,6 @@ func (s *Store) Delete(ctx context.Context, key feed.Key, o DeleteOptions) error
 	}
 	defer func() { <-s.turn }()
 	dk := key.DiscoveryKey()
-	done, err := s.evict(ctx, dk)
-	if err != nil {
-		return err
-	}
-	defer done()
 	n, rec, err := s.index.find(ctx, dk)
 	switch {
 	case err != nil:
@@ -57,6 +53,11 @@ func (s *Store) Delete(ctx context.Context, key feed.Key, o DeleteOptions) error
 	case rec == nil:
 		return ErrUnknownFeed
 	}
+	done, err := s.evict(ctx, dk)
+	if err != nil {
+		return err
+	}
+	defer done()
 	var tombstone []byte
 	if rec.kind == derivedSecret && !o.Forget {
 		fork, err := s.lastFork(ctx, n)
@@ -68,6 +69,7 @@ func (s *Store) Delete(ctx context.Context, key feed.Key, o DeleteOptions) error
 	if err := s.unmake(ctx, n, rec, tombstone); err != nil {
 		return fmt.Errorf("delete feed %s: %w", dk.Short(), err)
 	}
+	s.defaultDeleted(key)
 	if err := s.purge(ctx, n); err != nil {
 		return fmt.Errorf("delete feed %s: %w", dk.Short(), err)
 	}
@@ -75,7 +77,8 @@ func (s *Store) Delete(ctx context.Context, key feed.Key, o DeleteOptions) error
 	return nil
 }
 
-// evict closes a feed, ending its sessions, and keeps others from opening it until done is called.
+// evict closes a stored feed, ending its sessions, after the remove callbacks, and keeps others from opening it until
+// done is called.
 func (s *shared) evict(ctx context.Context, dk feed.DiscoveryKey) (done func(), err error) {
 	for {
 		s.mu.Lock()
@@ -103,7 +106,22 @@ func (s *shared) evict(ctx context.Context, dk feed.DiscoveryKey) (done func(), 
 			sl.idle = nil
 		}
 		sl.busy = make(chan struct{})
+		sl.leaving = true
+		told := make(chan struct{})
+		if sl.telling {
+			sl.told = told
+		} else {
+			close(told)
+		}
+		removed := s.onRemove.snapshot()
 		s.mu.Unlock()
+		if sl.feed != nil {
+			<-told // the callbacks wait for nothing
+			s.tell(sl)
+		}
+		for _, fn := range removed {
+			fn(dk, sl.feed)
+		}
 		if sl.feed != nil {
 			if err := sl.feed.Close(); err != nil {
 				s.opts.Logger.Warn("closing a feed that is deleted failed", "feed", dk.Short(), "err", err)
@@ -176,6 +194,9 @@ func (s *shared) unmake(ctx context.Context, n uint32, r *record, tombstone []by
 func (s *shared) deleteEntries(ctx context.Context, b datastore.Batch, n uint32, r *record) error {
 	dk := r.key.DiscoveryKey()
 	keys := []datastore.Key{discoveryKey(dk), recordKey(n), encryptionKey(dk)}
+	if err := s.deleteDefault(ctx, b, r.key); err != nil {
+		return err
+	}
 	for _, name := range r.names {
 		// A name may lead elsewhere by now, if a crash has left it in two records.
 		entry, ok, err := s.index.named(ctx, name)

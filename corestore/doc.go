@@ -15,8 +15,9 @@
 // that number and are package feed's. The store's own records lie under /store (see index.go):
 //
 //	/store/primary             the primary key
+//	/store/default             which feed is the default
 //	/store/next                all numbers from here on are unused
-//	/store/feed/NUMBER         key, secret and names of a feed
+//	/store/feed/NUMBER         key, secret and names of a feed, and whether it is removed
 //	/store/key/DISCOVERYKEY    its number; the feed is stored if and only if this exists
 //	/store/name/NAMESPACE/NAME the discovery key of the feed of that name
 //	/store/value/KEY           settings of other packages
@@ -30,5 +31,8 @@
 // [Store.Fresh], [Store.Keyed]) or as the feed with a release function ([Store.Resolve]). When the
 // last session and the last release are gone it stays open for [Options].IdleTimeout, is closed,
 // and is opened again by the next call. A store of 100,000 feeds costs nothing for those that
-// nobody uses: [Open] reads two records.
+// nobody uses: [Open] reads three records.
+//
+// A feed leaves in two ways: [Store.Remove] takes it out of the group and keeps its storage, and whoever opens it
+// brings it back; [Store.Delete] deletes all of it. Replication follows by [Store.OnActive] and [Store.OnRemove].
 package corestore

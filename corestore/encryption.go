@@ -67,6 +67,16 @@ func (s *Store) SetEncryptionKey(ctx context.Context, key feed.Key, k *feed.Encr
 		return err
 	}
 	defer leave()
+	if err := take(ctx, s.turn); err != nil {
+		return err
+	}
+	defer func() { <-s.turn }()
+	// A feed that was deleted meanwhile leaves nothing behind.
+	if _, stored, err := s.index.number(ctx, key.DiscoveryKey()); err != nil {
+		return err
+	} else if !stored {
+		return ErrUnknownFeed
+	}
 	at := encryptionKey(key.DiscoveryKey())
 	if k == nil {
 		err = s.ds.Delete(ctx, at)

@@ -1,12 +1,20 @@
 package corestore
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Errors to test for with errors.Is.
 var (
 	// ErrUnknownFeed: no such feed is stored here.
 	ErrUnknownFeed = errors.New("corestore: unknown feed")
-	// ErrClosed: the store is closed.
+	// ErrRemoved: the feed is stored and has left the group; Keyed and Named bring it back. It wraps
+	// ErrUnknownFeed.
+	ErrRemoved = fmt.Errorf("%w: it was removed", ErrUnknownFeed)
+	// ErrDefaultKey: the default feed that was given is not the one that this store has.
+	ErrDefaultKey = errors.New("corestore: the store has another default feed")
+	// ErrClosed: the store, or the handle on it, is closed.
 	ErrClosed = errors.New("corestore: closed")
 	// ErrReadOnly: the call would write, and the store was opened read-only.
 	ErrReadOnly = errors.New("corestore: read-only")

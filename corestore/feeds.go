@@ -3,7 +3,6 @@ package corestore
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"github.com/p2pcore/p2pcore/feed"
 )
@@ -72,18 +71,30 @@ func (s *Store) Keyed(ctx context.Context, key feed.Key) (*feed.Session, error) 
 	return s.openOrCreate(ctx, &record{key: key}, feed.Options{Key: &key})
 }
 
-// Resolve returns the feed of a discovery key if it is stored, opening it if need be. The feed stays
-// open until release is called, which may be done more than once and by any goroutine. It does not
-// count as active. The error is ErrUnknownFeed, ErrClosed, the datastore's, or wraps ctx's.
-func (s *Store) Resolve(ctx context.Context, dk feed.DiscoveryKey) (f *feed.Feed, release func(), err error) {
+// Get opens the feed of a key given as text, as Keyed does: 52 digits of z-base-32, 64 of hexadecimal, or a link.
+// The error is feed.ErrMalformedKey, or one of Keyed's.
+func (s *Store) Get(ctx context.Context, key string) (*feed.Session, error) {
+	k, err := feed.ParseKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return s.Keyed(ctx, k)
+}
+
+// Discovered opens the feed of a discovery key if it is stored; without its key it cannot be made. The error is
+// ErrUnknownFeed if it is not stored, ErrClosed, the datastore's, or wraps ctx's.
+func (s *Store) Discovered(ctx context.Context, dk feed.DiscoveryKey) (*feed.Session, error) {
 	leave, err := s.enter()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer leave()
-	sl, err := s.acquire(ctx, dk, func(ctx context.Context) (*feed.Feed, error) { return s.openStored(ctx, dk, feed.Options{}) })
-	if err != nil {
-		return nil, nil, err
-	}
-	return sl.feed, sync.OnceFunc(func() { s.release(sl) }), nil
+	return s.openNamed(ctx, dk)
+}
+
+// Resolve returns the feed of a discovery key if it is stored and in the group, opening it if need be. The feed stays
+// open until release is called, which may be done more than once and by any goroutine. It does not
+// count as active. The error is ErrUnknownFeed (of one that has left the group, ErrRemoved), ErrClosed, the datastore's, or wraps ctx's.
+func (s *Store) Resolve(ctx context.Context, dk feed.DiscoveryKey) (f *feed.Feed, release func(), err error) {
+	return s.resolve(ctx, dk, false)
 }

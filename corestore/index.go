@@ -27,6 +27,7 @@ const (
 var (
 	primaryKey = datastore.RawKey("/store/primary")
 	nextKey    = datastore.RawKey("/store/next")
+	defaultKey = datastore.RawKey("/store/default")
 )
 
 func numberPrefix(n uint32) string { return fmt.Sprintf("/%08x", n) }
@@ -40,8 +41,11 @@ func discoveryKey(dk feed.DiscoveryKey) datastore.Key {
 }
 
 func nameKey(n Name) datastore.Key {
-	return datastore.RawKey("/store/name/" + hex.EncodeToString(n.Namespace[:]) + "/" + hex.EncodeToString([]byte(n.Name)))
+	return datastore.RawKey(namesPrefix(n.Namespace) + "/" + hex.EncodeToString([]byte(n.Name)))
 }
+
+// namesPrefix is what the keys of all names in a namespace begin with, before a slash.
+func namesPrefix(ns Namespace) string { return "/store/name/" + hex.EncodeToString(ns[:]) }
 
 func purgeKey(n uint32) datastore.Key {
 	return datastore.RawKey(fmt.Sprintf(purgePrefix+"/%08x", n))
@@ -79,7 +83,7 @@ const (
 
 // record is what the store knows of a feed:
 //
-//	uint version, uint flags (none defined; unknown ones are kept), fixed32 key,
+//	uint version, uint flags (1 removed; unknown ones are kept), fixed32 key,
 //	uint secret kind, then for derivedSecret: fixed32 namespace, bytes name,
 //	for keptSecret: fixed32 seed
 //	array of names: fixed32 namespace, bytes name
@@ -91,6 +95,11 @@ type record struct {
 	seed   [32]byte // keptSecret
 	names  []Name   // in the order they were given; each has an entry under /store/name
 }
+
+// flagRemoved marks a feed that has left the group and whose storage stays.
+const flagRemoved = 1
+
+func (r *record) removed() bool { return r.flags&flagRemoved != 0 }
 
 func (r *record) append(b []byte) []byte {
 	b = compact.AppendUint(b, recordVersion)

@@ -19,20 +19,35 @@ type Entry struct {
 	Namespace    Namespace // that name's
 	Names        []Name    // in the order they were given
 	Writable     bool      // the store has the feed's secret
+	Default      bool      // it is the store's default feed
+	Removed      bool      // it has left the group; see Store.Remove
 }
 
-func (r *record) entry() Entry {
-	e := Entry{Key: r.key, DiscoveryKey: r.key.DiscoveryKey(), Names: r.names, Writable: r.kind != noSecret}
+func (s *shared) entry(r *record) Entry {
+	e := Entry{
+		Key: r.key, DiscoveryKey: r.key.DiscoveryKey(), Names: r.names,
+		Writable: r.kind != noSecret, Removed: r.removed(),
+	}
 	if len(r.names) > 0 {
 		e.Name, e.Namespace = r.names[0].Name, r.names[0].Namespace
 	}
+	s.mu.Lock()
+	e.Default = s.standard.key == r.key
+	s.mu.Unlock()
 	return e
 }
 
-// List returns the feeds of the store in the order they came into it; from a namespace, those that
-// have a name in it, and then Name is that name. An error ends the list. Feeds made meanwhile may be
-// missing. The loop's body may use the store but must not close it.
-func (s *Store) List(ctx context.Context) iter.Seq2[Entry, error] {
+// List returns the feeds of the group in the order they came into the store; from a namespace, those that
+// have a name in it, and then Name is that name. Feeds that were removed are left out. An error ends the list. Feeds
+// made meanwhile may be missing. The loop's body may use the store but must not close it.
+//
+// From the root it holds one record at a time in memory, from a namespace the numbers of the feeds there.
+func (s *Store) List(ctx context.Context) iter.Seq2[Entry, error] { return s.list(ctx, false) }
+
+// Removed returns the feeds that Remove has taken out of the group and that are still stored, as List does.
+func (s *Store) Removed(ctx context.Context) iter.Seq2[Entry, error] { return s.list(ctx, true) }
+
+func (s *Store) list(ctx context.Context, removed bool) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		leave, err := s.enter()
 		if err != nil {
@@ -40,9 +55,39 @@ func (s *Store) List(ctx context.Context) iter.Seq2[Entry, error] {
 			return
 		}
 		defer leave()
+		records := s.records(ctx)
+		if s.scoped {
+			records = s.recordsOfNames(ctx)
+		}
+		for r, err := range records {
+			if err != nil {
+				yield(Entry{}, fmt.Errorf("list feeds: %w", err))
+				return
+			}
+			if r.removed() != removed {
+				continue
+			}
+			e := s.entry(r)
+			if s.scoped {
+				i := slices.IndexFunc(e.Names, func(n Name) bool { return n.Namespace == s.ns })
+				if i < 0 {
+					continue
+				}
+				e.Name, e.Namespace = e.Names[i].Name, s.ns
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// records reads the records of all feeds in the order of their numbers.
+func (s *shared) records(ctx context.Context) iter.Seq2[*record, error] {
+	return func(yield func(*record, error) bool) {
 		results, err := s.ds.Query(ctx, query.Query{Prefix: feedPrefix, Orders: []query.Order{query.OrderByKey{}}})
 		if err != nil {
-			yield(Entry{}, fmt.Errorf("list feeds: %w", err))
+			yield(nil, err)
 			return
 		}
 		defer results.Close()
@@ -51,51 +96,94 @@ func (s *Store) List(ctx context.Context) iter.Seq2[Entry, error] {
 			if !ok {
 				return
 			}
-			entry, listed, err := s.listed(ctx, result)
-			if err != nil {
-				yield(Entry{}, fmt.Errorf("list feeds: %w", err))
-				return
-			}
-			if listed && !yield(entry, nil) {
+			r, err := s.listed(ctx, result)
+			if (r != nil || err != nil) && !yield(r, err) || err != nil {
 				return
 			}
 		}
 	}
 }
 
-// listed reads one result of List's query.
-func (s *Store) listed(ctx context.Context, result query.Result) (e Entry, ok bool, err error) {
+// listed reads one result of the query of records, nil if there is no such feed.
+func (s *shared) listed(ctx context.Context, result query.Result) (*record, error) {
 	if result.Error != nil {
-		return e, false, result.Error
+		return nil, result.Error
 	}
 	if err := ctx.Err(); err != nil {
-		return e, false, err
+		return nil, err
 	}
-	rec, err := parseRecord(result.Value)
-	if err != nil {
-		return e, false, err
-	}
-	e = rec.entry()
-	if !s.root {
-		i := slices.IndexFunc(e.Names, func(n Name) bool { return n.Namespace == s.ns })
-		if i < 0 {
-			return e, false, nil
-		}
-		e.Name, e.Namespace = e.Names[i].Name, s.ns
-	}
-	if s.atomic {
-		return e, true, nil
+	r, err := parseRecord(result.Value)
+	if err != nil || s.atomic {
+		return r, err
 	}
 	// Without atomic batches a record may be what a crash left of a feed that was not made.
 	n, err := numberOf(result.Key)
 	if err != nil {
-		return e, false, err
+		return nil, err
 	}
-	now, known, err := s.index.number(ctx, e.DiscoveryKey)
-	return e, known && now == n, err
+	now, known, err := s.index.number(ctx, r.key.DiscoveryKey())
+	if err != nil || !known || now != n {
+		return nil, err
+	}
+	return r, nil
 }
 
-// Find returns what the store knows of the feed of key; ok is false if it is not stored.
+// recordsOfNames reads the records of the feeds that the names of this namespace lead to, in the order of their numbers.
+func (s *Store) recordsOfNames(ctx context.Context) iter.Seq2[*record, error] {
+	return func(yield func(*record, error) bool) {
+		numbers, err := s.numbersOfNames(ctx)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for _, n := range numbers {
+			b, err := s.index.get(ctx, recordKey(n))
+			if err == nil && b == nil {
+				continue // deleted meanwhile
+			}
+			var r *record
+			if err == nil {
+				r, err = parseRecord(b)
+			}
+			if !yield(r, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// numbersOfNames returns the numbers of the feeds that have a name in this namespace, each once, sorted.
+func (s *Store) numbersOfNames(ctx context.Context) ([]uint32, error) {
+	results, err := s.ds.Query(ctx, query.Query{Prefix: namesPrefix(s.ns)})
+	if err != nil {
+		return nil, err
+	}
+	defer results.Close()
+	var numbers []uint32
+	for {
+		result, ok := results.NextSync()
+		if !ok {
+			break
+		}
+		if result.Error != nil {
+			return nil, result.Error
+		}
+		if len(result.Value) != 32 {
+			return nil, fmt.Errorf("%w: name entry of %d bytes", ErrCorrupt, len(result.Value))
+		}
+		n, ok, err := s.index.number(ctx, feed.DiscoveryKey(result.Value))
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return slices.Compact(numbers), nil
+}
+
+// Find returns what the store knows of the feed of key, also of a removed one; ok is false if it is not stored.
 func (s *Store) Find(ctx context.Context, key feed.Key) (e Entry, ok bool, err error) {
 	leave, err := s.enter()
 	if err != nil {
@@ -106,10 +194,10 @@ func (s *Store) Find(ctx context.Context, key feed.Key) (e Entry, ok bool, err e
 	if err != nil || rec == nil {
 		return e, false, err
 	}
-	return rec.entry(), true, nil
+	return s.entry(rec), true, nil
 }
 
-// Stored reports whether the feed of key is in the store.
+// Stored reports whether the feed of key is in the store, removed or not.
 func (s *Store) Stored(ctx context.Context, key feed.Key) (bool, error) {
 	leave, err := s.enter()
 	if err != nil {
@@ -120,7 +208,7 @@ func (s *Store) Stored(ctx context.Context, key feed.Key) (bool, error) {
 	return ok, err
 }
 
-// LookupName returns the key of the feed that name stands for in this namespace; ok is false if no
+// LookupName returns the key of the feed that name stands for in this namespace, removed or not; ok is false if no
 // feed has the name. It opens and makes nothing.
 func (s *Store) LookupName(ctx context.Context, name string) (key feed.Key, ok bool, err error) {
 	if err := checkName(name); err != nil {

@@ -18,14 +18,17 @@ type slot struct {
 	pair     *feed.KeyPair // learned after the feed was opened; nil: none
 	refs     int           // sessions and releases
 	sessions int
-	idle     func() bool // stops the idle timer; nil if none runs
-	active   bool        // what the active callbacks were told last
-	telling  bool        // somebody is calling them
+	idle     func() bool   // stops the idle timer; nil if none runs
+	active   bool          // what the active callbacks were told last
+	telling  bool          // somebody is calling them
+	leaving  bool          // the feed is being removed or deleted: it is not active any more, whoever has a session
+	told     chan struct{} // made by evict while somebody calls them; closed when they are done
+	removed  bool          // opened by Inspect: not in the group
 }
 
 // acquire returns the slot of dk with one more reference. open is called by one caller at a time for
 // each feed, with nothing held, when the feed is not open; if it fails the next caller tries.
-func (s *shared) acquire(ctx context.Context, dk feed.DiscoveryKey, open func(context.Context) (*feed.Feed, error)) (*slot, error) {
+func (s *shared) acquire(ctx context.Context, dk feed.DiscoveryKey, open func(context.Context, *slot) (*feed.Feed, error)) (*slot, error) {
 	for {
 		s.mu.Lock()
 		if s.closing {
@@ -59,8 +62,8 @@ func (s *shared) acquire(ctx context.Context, dk feed.DiscoveryKey, open func(co
 }
 
 // fill opens the feed of a new slot and tells the open callbacks. Others wait for it meanwhile.
-func (s *shared) fill(ctx context.Context, sl *slot, open func(context.Context) (*feed.Feed, error)) (*slot, error) {
-	f, err := open(ctx)
+func (s *shared) fill(ctx context.Context, sl *slot, open func(context.Context, *slot) (*feed.Feed, error)) (*slot, error) {
+	f, err := open(ctx, sl)
 	if err == nil {
 		for _, fn := range s.openCallbacks() {
 			fn(f)

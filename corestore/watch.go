@@ -104,7 +104,7 @@ func (s *shared) tell(sl *slot) {
 		return
 	}
 	sl.telling = true
-	for sl.active != (sl.sessions > 0) {
+	for sl.active != (sl.sessions > 0 && !sl.leaving) {
 		sl.active = !sl.active
 		active, fns := sl.active, s.onActive.snapshot()
 		s.mu.Unlock()
@@ -114,4 +114,23 @@ func (s *shared) tell(sl *slot) {
 		s.mu.Lock()
 	}
 	sl.telling = false
+	if sl.told != nil {
+		close(sl.told)
+		sl.told = nil
+	}
+}
+
+// OnRemove calls fn when a feed leaves the group, by Remove or by Delete, open or not. The feed has no session that is
+// told as active any more; f is nil if it is not open, else it is still open, and closed when fn has returned; nobody
+// can open it meanwhile. So fn may end what uses the feed, and wait for that. It must not wait for the store. stop removes
+// fn; a call that has begun may still run when stop returns.
+func (s *Store) OnRemove(fn func(dk feed.DiscoveryKey, f *feed.Feed)) (stop func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.onRemove.add(fn)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.onRemove.remove(p)
+	}
 }
