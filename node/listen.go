@@ -11,7 +11,8 @@ import (
 type listening struct {
 	// under Replicator.mu
 	announce, lookup int
-	users            int // calls that hold or wait for the turn
+	users            int  // calls that hold or wait for the turn
+	removed          bool // the feed has left the group: nothing is wanted until it is back
 
 	// turn is held while the listen functions are called, so that they come in order. It guards told and nothing
 	// that anybody else reads.
@@ -20,6 +21,9 @@ type listening struct {
 }
 
 func (l *listening) mode() (m dht.Mode) {
+	if l.removed {
+		return 0
+	}
 	if l.announce > 0 {
 		m |= dht.Announce
 	}
@@ -49,6 +53,11 @@ func (r *Replicator) listen(dk feed.DiscoveryKey, m dht.Mode, n int) {
 	if m&dht.Lookup != 0 {
 		l.lookup += n
 	}
+	r.tellListening(dk, l)
+}
+
+// tellListening calls the listen function that l is due, if any. mu is held on entry and not on return.
+func (r *Replicator) tellListening(dk feed.DiscoveryKey, l *listening) {
 	l.users++
 	r.mu.Unlock()
 
@@ -72,8 +81,20 @@ func (r *Replicator) listen(dk feed.DiscoveryKey, m dht.Mode, n int) {
 
 	r.mu.Lock()
 	l.users--
-	if l.users == 0 && l.mode() == 0 && r.listens[dk] == l {
+	if l.users == 0 && l.announce == 0 && l.lookup == 0 && r.listens[dk] == l {
 		delete(r.listens, dk)
 	}
 	r.mu.Unlock()
+}
+
+// setRemoved says that the feed of dk has left the group, or is back in it. Whoever listens for it keeps doing so, and
+// nobody is told to announce it or look it up until it is back. mu is held on entry and not on return.
+func (r *Replicator) setRemoved(dk feed.DiscoveryKey, removed bool) {
+	l := r.listens[dk]
+	if l == nil || l.removed == removed {
+		r.mu.Unlock()
+		return
+	}
+	l.removed = removed
+	r.tellListening(dk, l)
 }

@@ -105,7 +105,11 @@ func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
 		finding: make(map[feed.DiscoveryKey]struct{}),
 		leaving: make(map[*entry]struct{}),
 	}
-	r.stop = store.OnActive(r.onActive)
+	stopActive, stopRemove := store.OnActive(r.onActive), store.OnRemove(r.onRemove)
+	r.stop = func() {
+		stopActive()
+		stopRemove()
+	}
 	for f := range store.Active() {
 		r.onActive(f, true)
 	}
@@ -158,7 +162,10 @@ func (r *Replicator) onActive(f *feed.Feed, active bool) {
 	switch {
 	case active:
 		e.x.SetDownloading(true)
-		r.group.Go(func(ctx context.Context) { r.activate(ctx, e) })
+		r.group.Go(func(ctx context.Context) {
+			r.activate(ctx, e)
+			r.back(e)
+		})
 	case r.opts.Linger < 0:
 		r.quieten(e) // unless it was added
 	}

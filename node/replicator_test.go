@@ -19,12 +19,18 @@ import (
 // pipe replicates between two stores without a host, until the returned function is called.
 func pipe(t *testing.T, a, b *Replicator) (hangUp func()) {
 	t.Helper()
+	return pipeAs(t, a, b, "pipe")
+}
+
+// pipeAs is pipe for one of several peers of a: the name is that of b.
+func pipeAs(t *testing.T, a, b *Replicator, name string) (hangUp func()) {
+	t.Helper()
 	left, right := net.Pipe()
 	binding := make([]byte, 32)
 	var wg sync.WaitGroup
 	run := func(r *Replicator, c net.Conn, initiator bool) {
 		wg.Go(func() {
-			r.HandleConnection(context.Background(), c, Conversation{Peer: "pipe", Initiator: initiator, Binding: binding})
+			r.HandleConnection(context.Background(), c, Conversation{Peer: name, Initiator: initiator, Binding: binding})
 		})
 	}
 	run(a, left, true)
