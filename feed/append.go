@@ -2,6 +2,8 @@ package feed
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 
 	"github.com/p2pcore/p2pcore/internal/merkle"
@@ -111,11 +113,15 @@ func (f *Feed) appendInTurn(ctx context.Context, a *appending, size uint64) (Cha
 	batch := tree.NewBatch()
 	batch.Grow(len(a.blocks))
 	blocks := make([]blockWrite, len(a.blocks))
+	var salt uint64
+	if a.encryption != nil {
+		salt = encryptionSalt()
+	}
 	for i, b := range a.blocks {
 		index := tree.Length() + uint64(i)
 		if a.encryption != nil {
 			var err error
-			if b, err = a.encryption.Encrypt(index, encryptionFork(tree, a.line), b); err != nil {
+			if b, err = a.encryption.Encrypt(index, salt, b); err != nil {
 				return Change{}, fmt.Errorf("feed: append: %w", err)
 			}
 		}
@@ -130,15 +136,14 @@ func (f *Feed) appendInTurn(ctx context.Context, a *appending, size uint64) (Cha
 	return f.grow(ctx, batch, blocks, a.signing)
 }
 
-// encryptionFork returns the fork number that goes into the encryption of a block. That of a branch is made
-// of the branch's generation, which no other branch and no rewriting of this one has, and is no fork of a
-// feed: the feed may get another block of the same index and fork, and two blocks must not be encrypted alike.
-// Readers do not look at it (formats.md 7).
-func encryptionFork(tree *merkle.Tree, l *line) uint64 {
-	if l == nil || l.name == "" {
-		return tree.Fork()
-	}
-	return 1<<63 | uint64(l.head.generations.newest())
+// encryptionSalt returns what stands for the fork in the encryption of the blocks of one append: chance. The same
+// index of the same feed is written again after a truncation, on a branch, from a backup, and in a feed that was
+// deleted and is made again, and no number that is stored here is sure to be another one each time. Two blocks
+// encrypted alike would show their difference. Readers do not look at it (formats.md 7).
+func encryptionSalt() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return binary.LittleEndian.Uint64(b[:])
 }
 
 // mayAppendLocked reports whether the key pair alone is enough, or none is needed yet.

@@ -24,8 +24,8 @@ type Encryption interface {
 	// Encrypt returns the stored form of the block: a new slice of Padding()+len(block) bytes, the
 	// caller's to keep. It neither changes nor keeps block, which may be empty.
 	//
-	// fork is that of the feed when the block is appended. The caller does not encrypt two different
-	// blocks with the same index and fork: whoever sees both learns their difference.
+	// fork is any number: an append draws one by chance, where JavaScript takes the feed's fork. Two different blocks
+	// must not be encrypted with the same index and fork: whoever sees both learns their difference.
 	Encrypt(index, fork uint64, block []byte) ([]byte, error)
 
 	// Decrypt returns the block that is stored as block index: a slice of at most len(stored) bytes,
@@ -62,7 +62,7 @@ const blockPadding = 8
 //
 // The nonces are the index (8 bytes, little-endian) and zeros for the first part; the index, the first
 // part as stored and zeros for the second. So the block key alone decrypts, and the blinding key, its
-// BLAKE2b-256, only hides the fork from those who have no key. See formats.md 7.
+// BLAKE2b-256, only hides the fork from those who have no key. Nobody reads the fork. See formats.md 7.
 type BlockEncryption struct {
 	block, blinding [32]byte // set in New…
 }
