@@ -15,7 +15,7 @@ type Reorg struct {
 	feed   *Feed
 	search *merkle.Reorg
 	who    *authority
-	auth   *authRecord // to be stored; nil: unchanged
+	learns bool // the manifest was not known
 }
 
 // HashWant is the next step of a Reorg: a hash request for the leaf of any block of the range that the
@@ -31,24 +31,20 @@ func (f *Feed) Reorg(ctx context.Context, p *Proof) (*Reorg, error) {
 	if !ok {
 		return nil, ErrClosed
 	}
+	if err := f.frozenError(); err != nil {
+		return nil, err
+	}
 	f.mu.RLock()
-	frozen := f.auth.frozen
-	who, auth := f.authorityFor(p)
-	known := f.who != nil
+	who, _ := f.authorityFor(p) // at worst assumed, and about to be proven by the signature
+	learns := f.who == nil
 	in := f.readLocked(nil)
 	f.mu.RUnlock()
 	defer in.leave()
-	if frozen {
-		return nil, f.frozen()
-	}
-	if !known && auth == nil {
-		auth = f.auth.withManifest(who.manifest) // assumed, and about to be proven by the signature
-	}
 	search, err := in.tree.WithPrologue(who.prologue()).NewReorg(ctx, in.view, p, forkBound{bounded{who}})
 	if err != nil {
 		return nil, fmt.Errorf("reorg: %w", err)
 	}
-	return &Reorg{feed: f, search: search, who: who, auth: auth}, nil
+	return &Reorg{feed: f, search: search, who: who, learns: learns}, nil
 }
 
 // Head returns the verified head of the new fork.
@@ -115,11 +111,11 @@ func (r *Reorg) applyInTurn(ctx context.Context) (Change, error) {
 	if _, more := r.search.Want(); more || f.tree.Head() != r.search.Base() {
 		return Change{}, fmt.Errorf("%w: the feed has changed, or the search has not ended", ErrStale)
 	}
-	learned := f.who == nil
-	if learned && r.auth != nil {
+	learned := f.who == nil && r.learns
+	if learned {
 		f.authDirty = true
 		f.mu.Lock()
-		f.auth, f.who = r.auth, r.who
+		f.auth, f.who = f.auth.withManifest(r.who.manifest), r.who
 		f.mu.Unlock()
 	}
 	change, err := f.rewrite(ctx, &rewriting{

@@ -1,7 +1,9 @@
 package feed
 
 import (
+	"errors"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/p2pcore/p2pcore/internal/flattree"
@@ -57,5 +59,67 @@ func TestReorgStopsEarly(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestReorgWhileTheFeedFreezesAndThaws is for the race detector.
+func TestReorgWhileTheFeedFreezesAndThaws(t *testing.T) {
+	w, s := writer(t, memoryStore(), 6)
+	r := reader(t, memoryStore(), w)
+	upgrade(t, w, r)
+	if _, err := s.Truncate(t.Context(), 3, TruncateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	p := prove(t, w, Request{Fork: 1, Upgrade: &UpgradeRequest{Length: 3}})
+	one, other := writerOf(t, "one"), writerOf(t, "other")
+	c, err := one.Examine(t.Context(), prove(t, other, Request{Upgrade: &UpgradeRequest{Length: 1}}))
+	if c == nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range 50 {
+			if err := errors.Join(r.Freeze(t.Context(), c), r.Thaw(t.Context())); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	wg.Go(func() {
+		for range 500 {
+			if _, err := r.Reorg(t.Context(), p); err != nil && !errors.Is(err, ErrFrozen) {
+				t.Error(err)
+			}
+		}
+	})
+	wg.Wait()
+}
+
+// writerOf returns a feed of the same key as all others of its kind, with one block.
+func writerOf(t *testing.T, block string) *Feed {
+	t.Helper()
+	f, s := writer(t, memoryStore(), 0)
+	appendBlocks(t, s, []byte(block))
+	return f
+}
+
+// TestReorgKeepsWhatWasSetMeanwhile applies a reorg that also brings the manifest.
+func TestReorgKeepsWhatWasSetMeanwhile(t *testing.T) {
+	w, s := writer(t, memoryStore(), 6)
+	if _, err := s.Truncate(t.Context(), 3, TruncateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r := reader(t, memoryStore(), w)
+	reorg, err := r.Reorg(t.Context(), prove(t, w, Request{Fork: 1, Upgrade: &UpgradeRequest{Length: 3}, Manifest: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetRecovering(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := reorg.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if info := r.Info(); !info.Recovering || !info.HasManifest || info.Length != 3 {
+		t.Errorf("%+v, want it to be recovering, with the manifest and 3 blocks", info)
 	}
 }
