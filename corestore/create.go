@@ -185,8 +185,10 @@ func (s *Store) create(ctx context.Context, want *record, opts feed.Options) (*f
 		return nil, fmt.Errorf("create feed %s: %w", dk.Short(), err)
 	}
 	opts.Key = &want.key
-	if opts.Fork, err = s.firstFork(ctx, dk); err != nil {
-		return nil, fmt.Errorf("create feed %s: %w", dk.Short(), err)
+	if want.kind != noSecret { // who cannot write it follows its writer, from the beginning
+		if opts.Fork, err = s.firstFork(ctx, dk); err != nil {
+			return nil, fmt.Errorf("create feed %s: %w", dk.Short(), err)
+		}
 	}
 	opts = s.feedOptions(n, opts)
 	if s.atomic {
@@ -249,6 +251,22 @@ func (s *shared) takeNumber(ctx context.Context) (uint32, error) {
 	return n, nil
 }
 
+// passTombstone takes a feed that is about to be written here past the last fork of its life before: the blocks that
+// were deleted with it may be at its readers, who would see two feeds in one.
+func (s *shared) passTombstone(ctx context.Context, f *feed.Feed, pair *feed.KeyPair) error {
+	first, err := s.firstFork(ctx, f.DiscoveryKey())
+	if err != nil || f.Info().Fork >= first {
+		return err
+	}
+	session, err := f.Session(feed.SessionOptions{KeyPair: pair})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	_, err = session.Truncate(ctx, session.Info().Length, feed.TruncateOptions{Fork: first})
+	return err
+}
+
 // adopt adds the secret and the names of want to a feed that was stored before them, such as one that
 // was opened by key. The turn is held if want has names.
 func (s *shared) adopt(ctx context.Context, sl *slot, want *record, opts feed.Options) error {
@@ -256,6 +274,9 @@ func (s *shared) adopt(ctx context.Context, sl *slot, want *record, opts feed.Op
 		return nil
 	}
 	if err := sl.feed.SetManifest(ctx, opts.Manifest); err != nil {
+		return err
+	}
+	if err := s.passTombstone(ctx, sl.feed, opts.KeyPair); err != nil {
 		return err
 	}
 	// Later sessions sign too; not before the manifest says that they may.

@@ -26,7 +26,8 @@ type DeleteOptions struct {
 //
 // Of a feed whose secret is derived, so that the same name makes it again, a tombstone stays: the hash of
 // its discovery key, and its last fork. Made again it begins at the next fork, so that its readers see a
-// truncation.
+// truncation. Opened by key, without the secret, it is a feed like any other; should the secret come later, the feed
+// goes to the next fork with what it has.
 //
 // The remove callbacks run as for Remove; whoever has the feed by Resolve finds it closed. A default feed that was
 // given may be deleted too: the store's own takes its place. The error is ErrUnknownFeed,
@@ -58,13 +59,9 @@ func (s *Store) Delete(ctx context.Context, key feed.Key, o DeleteOptions) error
 		return err
 	}
 	defer done()
-	var tombstone []byte
-	if rec.kind == derivedSecret && !o.Forget {
-		fork, err := s.lastFork(ctx, n)
-		if err != nil {
-			return fmt.Errorf("delete feed %s: its last fork: %w", dk.Short(), err)
-		}
-		tombstone = compact.AppendUint(nil, fork)
+	tombstone, err := s.tombstone(ctx, n, rec, o)
+	if err != nil {
+		return fmt.Errorf("delete feed %s: its last fork: %w", dk.Short(), err)
 	}
 	if err := s.unmake(ctx, n, rec, tombstone); err != nil {
 		return fmt.Errorf("delete feed %s: %w", dk.Short(), err)
@@ -135,6 +132,26 @@ func (s *shared) evict(ctx context.Context, dk feed.DiscoveryKey) (done func(), 
 			s.mu.Unlock()
 		}, nil
 	}
+}
+
+// tombstone returns what stays of a feed, nil for nothing. One that an earlier life of the feed has left stays, whatever
+// the feed was this time, unless it is to be forgotten.
+func (s *shared) tombstone(ctx context.Context, n uint32, r *record, o DeleteOptions) ([]byte, error) {
+	if o.Forget {
+		return nil, nil
+	}
+	first, err := s.firstFork(ctx, r.key.DiscoveryKey())
+	if err != nil || first == 0 && r.kind != derivedSecret {
+		return nil, err
+	}
+	fork, err := s.lastFork(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	if first > 0 {
+		fork = max(fork, first-1)
+	}
+	return compact.AppendUint(nil, fork), nil
 }
 
 // lastFork reads the fork of a feed that is closed. One that was never finished has none.
@@ -283,8 +300,8 @@ func (s *shared) unmakeAgain(ctx context.Context, n uint32, r *record) error {
 	return err
 }
 
-// firstFork returns the fork at which a feed begins that is made now: past the last one of the feed of the
-// same key that was deleted.
+// firstFork returns the fork at which a feed begins that is written here from now on: past the last one of the feed of
+// the same key that was deleted.
 func (s *shared) firstFork(ctx context.Context, dk feed.DiscoveryKey) (uint64, error) {
 	b, err := s.index.get(ctx, tombKey(dk))
 	if b == nil || err != nil {

@@ -102,6 +102,48 @@ func TestDeleteLeavesATombstoneAndNothingElse(t *testing.T) {
 	})
 }
 
+// TestTombstoneOutlivesAnOpeningByKey: whatever the feed was between two lives as a writer's, it goes on past all of
+// them, and a reader's follows the writer from the beginning.
+func TestTombstoneOutlivesAnOpeningByKey(t *testing.T) {
+	onEach(t, func(t *testing.T, ds datastore.Batching) {
+		ctx := t.Context()
+		s := open(t, ds, corestore.Options{})
+		f := must(t)(s.Named(ctx, "x"))
+		key := f.Key()
+		appendText(t, f, "one", "two")
+		proved, err := f.Feed().Prove(ctx, []feed.Request{{Upgrade: &feed.UpgradeRequest{Length: 2}, Manifest: true}})
+		if err != nil || proved[0].Err != nil {
+			t.Fatal(err, proved[0].Err)
+		}
+		remove := func() {
+			t.Helper()
+			if err := s.Delete(ctx, key, corestore.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		remove()
+
+		r := must(t)(s.Keyed(ctx, key))
+		applied, err := r.Feed().Apply(ctx, []*feed.Proof{proved[0].Proof})
+		if err != nil || applied[0].Err != nil || r.Info().Length != 2 {
+			t.Fatalf("a reader takes the head that the feed had: %v, %v, %+v", err, applied, r.Info())
+		}
+		// The name makes it a writer's again, with what it has.
+		f = must(t)(s.Named(ctx, "x"))
+		if info := f.Info(); info.Key != key || info.Fork != 1 || info.Length != 2 {
+			t.Errorf("a writer's again: %+v, want fork 1 and 2 blocks", info)
+		}
+		appendText(t, f, "three")
+		remove()
+
+		must(t)(s.Keyed(ctx, key))
+		remove()
+		if info := must(t)(s.Named(ctx, "x")).Info(); info.Key != key || info.Fork != 2 {
+			t.Errorf("made again: %+v, want fork 2", info)
+		}
+	})
+}
+
 func TestDeleteOfAReadersFeedLeavesNoTombstone(t *testing.T) {
 	onEach(t, func(t *testing.T, ds datastore.Batching) {
 		ctx := t.Context()
