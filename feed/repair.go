@@ -180,36 +180,25 @@ func (r *repair) drop(blocks Range) {
 	r.after.SetRange(blocks.Start, blocks.End, false)
 }
 
-// dropUntrusted rewrites the pages without the nodes that the walk has not come to.
+// dropUntrusted rewrites the pages without the nodes that the walk has not come to. The roots, which the head holds too,
+// get a place in their pages again: when the head has grown past them, they are there alone.
 func (r *repair) dropUntrusted(ctx context.Context) error {
+	for _, root := range r.view.roots {
+		id, _ := locate(root.Index)
+		if i, stored := slices.BinarySearch(r.pages, id); !stored {
+			r.pages = slices.Insert(r.pages, i, id)
+		}
+	}
 	for ids := range slices.Chunk(r.pages, maxDeletes) {
 		c := r.newCommit()
 		c.durable = true
 		for _, id := range ids {
-			p, err := r.view.loadPage(ctx, id)
-			if errors.Is(err, ErrCorrupt) {
-				r.result.Nodes++ // at least
-				c.pages = append(c.pages, dirtyPage{generation: r.view.generationOf(id), id: id, page: new(nodePage)})
-				continue
-			}
+			p, err := r.page(ctx, id)
 			if err != nil {
 				return err
 			}
-			kept, trusted := *p, r.trusted[id]
-			for slot := range uint(pageNodes) {
-				if p.has(slot) && trusted[slot/64]>>(slot%64)&1 == 0 {
-					kept.drop(slot)
-					r.result.Nodes++
-				}
-			}
-			for _, root := range r.view.roots {
-				if at, slot := locate(root.Index); at == id && (kept.hash[slot] != root.Hash || kept.size[slot] != root.Size) {
-					kept.set(slot, &root)
-					r.result.Nodes++
-				}
-			}
-			if kept != *p {
-				c.pages = append(c.pages, dirtyPage{generation: r.view.generationOf(id), id: id, page: &kept, old: p})
+			if p != nil {
+				c.pages = append(c.pages, *p)
 			}
 		}
 		if len(c.pages) == 0 {
@@ -220,4 +209,35 @@ func (r *repair) dropUntrusted(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// page returns what a page has to be, nil if it is that.
+func (r *repair) page(ctx context.Context, id pageID) (*dirtyPage, error) {
+	out := &dirtyPage{generation: r.view.generationOf(id), id: id, page: new(nodePage)}
+	switch p, err := r.view.loadPage(ctx, id); {
+	case errors.Is(err, ErrCorrupt):
+		r.result.Nodes++ // at least
+	case err != nil:
+		return nil, err
+	default:
+		out.old = p
+		*out.page = *p
+	}
+	trusted := r.trusted[id]
+	for slot := range uint(pageNodes) {
+		if out.page.has(slot) && trusted[slot/64]>>(slot%64)&1 == 0 {
+			out.page.drop(slot)
+			r.result.Nodes++
+		}
+	}
+	for _, root := range r.view.roots {
+		if at, slot := locate(root.Index); at == id && (out.page.hash[slot] != root.Hash || out.page.size[slot] != root.Size) {
+			out.page.set(slot, &root)
+			r.result.Nodes++
+		}
+	}
+	if out.old != nil && *out.page == *out.old {
+		return nil, nil
+	}
+	return out, nil
 }

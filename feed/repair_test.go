@@ -84,6 +84,57 @@ func TestRepairDropsWhatDoesNotFit(t *testing.T) {
 	})
 }
 
+// TestRepairedWriterGoesOn damages each node page of a writer in turn, by cutting and by deleting it. After the repair
+// the writer appends, and what it has can be proven.
+func TestRepairedWriterGoesOn(t *testing.T) {
+	for _, cut := range []bool{true, false} {
+		for page := 0; ; page++ {
+			ds := memoryStore()
+			w, s := writer(t, ds, 43)
+			var keys []string
+			if err := w.storage.query(t.Context(), true, func(key string, _ []byte, _ int) error {
+				if _, ok := w.storage.parseNodePageKey(key, w.head.generations); ok {
+					keys = append(keys, key)
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if page == len(keys) {
+				break
+			}
+			key := datastore.RawKey(keys[page])
+			value, err := ds.Get(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Close()
+			if cut {
+				err = ds.Put(t.Context(), key, value[:len(value)/2])
+			} else {
+				err = ds.Delete(t.Context(), key)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			w = openAgain(t, w, ds)
+			if _, err := w.Repair(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			appendBlocks(t, session(t, w), []byte("one more"))
+			if err := w.Check(t.Context()); err != nil {
+				t.Errorf("page %s, cut %v: after an append: %v", key, cut, err)
+			}
+			if info := w.Info(); info.Length != 44 || !w.Has(Range{Start: 43, End: 44}) {
+				t.Errorf("page %s, cut %v: %+v", key, cut, info)
+			}
+			r := reader(t, memoryStore(), w)
+			upgrade(t, w, r)
+			fetch(t, w, r, 43)
+		}
+	}
+}
+
 // openAgain opens a feed from what is stored, whatever it said of itself before.
 func openAgain(t *testing.T, f *Feed, ds datastore.Batching) *Feed {
 	t.Helper()
