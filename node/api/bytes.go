@@ -158,7 +158,8 @@ func (c *content) copy(ctx context.Context, w io.Writer, start, end uint64) erro
 	return nil
 }
 
-// find returns the block that holds a byte, and where in it. The tree nodes that this takes are fetched.
+// find returns the block that holds a byte, and where in it. The tree nodes that this takes are fetched. Past the content it
+// is feed.ErrOutOfRange.
 func (c *content) find(ctx context.Context, offset uint64) (index, skip uint64, err error) {
 	if offset == 0 {
 		return 0, 0, nil
@@ -167,6 +168,9 @@ func (c *content) find(ctx context.Context, offset uint64) (index, skip uint64, 
 		if err := c.b.connect(ctx, endless); err != nil {
 			return 0, 0, err
 		}
+	}
+	if info := c.b.session.Info(); info.Length >= c.length && offset >= info.ByteLength {
+		return 0, 0, feed.ErrOutOfRange // Seek would wait for the feed to grow, and what it gets does not count
 	}
 	return c.b.session.Seek(ctx, offset)
 }

@@ -286,6 +286,9 @@ func (t *transfer) seek(ctx context.Context, length uint64) (feed.Range, error) 
 	if t.params.bytes.start >= t.params.bytes.end {
 		return want, nil
 	}
+	if info := t.session.Info(); info.Length >= length && t.params.bytes.start >= info.ByteLength {
+		return want, nil // nothing is waited for past the length that counts
+	}
 	start, _, err := t.session.Seek(ctx, t.params.bytes.start)
 	if errors.Is(err, feed.ErrOutOfRange) {
 		return want, nil
