@@ -356,6 +356,7 @@ func (l *goLog) download(start, end int) {
 
 func (l *goLog) follow() {
 	l.t.Helper()
+	l.online() // a download needs somebody to ask
 	d, err := l.NewDownload(l.ctx, feed.DownloadOptions{Follow: true})
 	l.must(err)
 	l.t.Cleanup(func() { d.Close() })

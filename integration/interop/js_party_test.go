@@ -176,11 +176,17 @@ func (p *jsParty) get(o opening, options args) *jsLog {
 	for k, v := range options {
 		a[k] = v
 	}
+	return p.opened("get", a)
+}
+
+// opened is the core that a command has opened.
+func (p *jsParty) opened(command string, a args) *jsLog {
+	p.t.Helper()
 	var got struct {
 		Core int
 		Key  string
 	}
-	p.call("get", a, &got)
+	p.call(command, a, &got)
 	key, err := feed.ParseKey(got.Key)
 	if err != nil {
 		p.t.Fatal(err)

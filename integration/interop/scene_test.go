@@ -49,6 +49,16 @@ func across() (some []setup) {
 	return some
 }
 
+// between are setups for a scenario of JavaScript applications that have p2pcore in between.
+func between() (all []setup) {
+	for _, n := range []network{tcp, libp2p} {
+		for _, writerDials := range []bool{false, true} {
+			all = append(all, setup{n, js, js, writerDials})
+		}
+	}
+	return all
+}
+
 func (s setup) String() string {
 	dials := "reader dials"
 	if s.writerDials {
@@ -63,6 +73,7 @@ type scene struct {
 	setup
 	ctx            context.Context
 	writer, reader party
+	parties        []party // these and all others
 }
 
 // play runs a scenario in each of the setups.
@@ -77,28 +88,49 @@ func play(t *testing.T, in []setup, scenario func(s *scene)) {
 			s := &scene{T: t, setup: x, ctx: ctx}
 			s.writer, s.reader = s.party(x.writer), s.party(x.reader)
 			scenario(s)
-			s.writer.stop()
-			s.reader.stop()
+			for _, p := range s.parties {
+				p.stop()
+			}
 		})
 	}
 }
 
 // party makes one more machine.
-func (s *scene) party(k kind) party {
+func (s *scene) party(k kind) (p party) {
 	s.Helper()
 	if k == js {
-		return newJS(s.T, s.ctx)
+		p = newJS(s.T, s.ctx)
+	} else {
+		p = newGo(s.T, s.ctx)
 	}
-	return newGo(s.T, s.ctx)
+	s.parties = append(s.parties, p)
+	return p
+}
+
+// relay makes a machine between writer and reader.
+func (s *scene) relay() party {
+	s.Helper()
+	if *baseline {
+		return s.party(js)
+	}
+	return s.party(ours)
 }
 
 // join connects writer and reader.
 func (s *scene) join() {
 	s.Helper()
-	if s.writerDials {
-		s.connect(s.writer, s.reader)
-	} else {
-		s.connect(s.reader, s.writer)
+	s.chain(s.writer, s.reader)
+}
+
+// chain connects each party with the next one. The writer's end is the first.
+func (s *scene) chain(parties ...party) {
+	s.Helper()
+	for i := range parties[1:] {
+		if s.writerDials {
+			s.connect(parties[i], parties[i+1])
+		} else {
+			s.connect(parties[i+1], parties[i])
+		}
 	}
 }
 

@@ -240,46 +240,45 @@ const commands = {
     return messages
   },
 
+  // bee and drive open an application of a key, or a new one; its number is also that of its core.
   async bee ({ store, key, name }) {
     const core = things[store].store.get(key ? { key: unhex(key) } : { name })
     const bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'utf-8' })
     await bee.ready()
-    return { bee: keep({ bee, core, received: new Map(), conflicts: [] }), key: hex(core.key) }
+    return { core: keep({ bee, core, received: new Map(), conflicts: [] }), key: hex(core.key) }
   },
-  async beePut ({ bee, entries }) {
-    const batch = things[bee].bee.batch()
-    for (const [key, value] of entries) await batch.put(key, value)
+  async beeWrite ({ core, put = [], remove = [] }) {
+    const batch = things[core].bee.batch()
+    for (const [key, value] of put) await batch.put(key, value)
+    for (const key of remove) await batch.del(key)
     await batch.flush()
-    return info(things[bee].core)
+    return info(things[core].core)
   },
-  async beeGet ({ bee, key }) {
-    const entry = await things[bee].bee.get(key)
-    return entry && entry.value
-  },
-  async beeList ({ bee }) {
+  async beeList ({ core }) {
     const entries = []
-    for await (const { key, value } of things[bee].bee.createReadStream()) entries.push([key, value])
+    for await (const { key, value } of things[core].bee.createReadStream()) entries.push([key, value])
     return entries
   },
   async drive ({ store, key }) {
     const drive = new Hyperdrive(things[store].store.session(), unhex(key))
     await drive.ready()
-    return { drive: keep({ drive }), key: hex(drive.key) }
+    return { core: keep({ drive, core: drive.core, received: new Map(), conflicts: [] }), key: hex(drive.key) }
   },
-  async drivePut ({ drive, path, data }) {
-    await things[drive].drive.put(path, Buffer.from(data, 'base64'))
+  async drivePut ({ core, path, data }) {
+    await things[core].drive.put(path, Buffer.from(data, 'base64'))
   },
-  // driveCores returns the keys and lengths of the two cores of a drive that is written here.
-  async driveCores ({ drive }) {
-    const { core } = things[drive].drive
-    const { core: blobs } = await things[drive].drive.getBlobs()
-    return [info(core), info(blobs)]
+  async driveRemove ({ core, path }) {
+    await things[core].drive.del(path)
   },
-  async driveList ({ drive }) {
-    const files = []
-    for await (const { key } of things[drive].drive.list('/')) {
-      const data = await things[drive].drive.get(key)
-      files.push({ path: key, length: data.length, hash: crypto.createHash('sha256').update(data).digest('hex') })
+  // driveCores returns the states of the two cores of a drive that is written here.
+  async driveCores ({ core }) {
+    const { core: blobs } = await things[core].drive.getBlobs()
+    return [info(things[core].core), info(blobs)]
+  },
+  async driveList ({ core }) {
+    const files = {}
+    for await (const { key } of things[core].drive.list('/')) {
+      files[key] = crypto.createHash('sha256').update(await things[core].drive.get(key)).digest('hex')
     }
     return files
   },
