@@ -203,6 +203,8 @@ func (p *goParty) opened(o opening) (*feed.Session, error) {
 	switch {
 	case o.name != "":
 		s, err = p.store.Named(p.ctx, o.name)
+	case o.pair != nil:
+		s, err = p.store.Paired(p.ctx, *o.pair)
 	case o.key != nil:
 		s, err = p.store.Keyed(p.ctx, *o.key)
 	case o.manifest != nil:
@@ -398,6 +400,12 @@ func (l *goLog) treeHash(length int) feed.Hash {
 func (l *goLog) conflict() {
 	l.t.Helper()
 	l.until(func() bool { return l.Session.Info().Frozen })
+	_, err := l.Get(l.ctx, 1<<20)
+	evidence := (*feed.ConflictError)(nil)
+	if !errors.As(err, &evidence) {
+		l.t.Fatalf("Go: a frozen feed says %v", err)
+	}
+	l.must(feed.VerifyConflict(l.key(), evidence))
 }
 
 func (l *goLog) close() {

@@ -164,6 +164,9 @@ func (p *jsParty) get(o opening, options args) *jsLog {
 		a["name"] = o.name
 	case o.key != nil:
 		a["key"] = hex.EncodeToString(o.key[:])
+	case o.pair != nil:
+		seed := o.pair.Seed()
+		a["seed"] = hex.EncodeToString(seed[:])
 	case o.manifest == nil:
 		a["name"] = fmt.Sprintf("of %p", p)
 	}

@@ -35,6 +35,7 @@ type party interface {
 type opening struct {
 	name          string
 	key           *feed.Key
+	pair          *feed.KeyPair
 	manifest      *feed.Manifest
 	encryptionKey *feed.EncryptionKey
 }
