@@ -10,8 +10,12 @@ const (
 	// cost more per message.
 	maxBatch = 32 << 10
 
-	// maxSpareFrame is the capacity up to which the memory of a frame is used again.
-	maxSpareFrame = 512 << 10
+	// maxSpareBytes and maxSpareFrames bound the memory of written frames that is kept for the next ones: the 1 MiB
+	// that a channel has credit for, so that a burst of that size takes no new memory, and half as much for what
+	// is allocated and left unused. creditBytes is the size of a Credit.
+	maxSpareBytes  = 1<<20 + 1<<19
+	maxSpareFrames = maxSpareBytes / maxBatch
+	creditBytes    = 16
 
 	// maxBuffered bounds what is kept for channels that wait for a decision here, counting
 	// bufferedCost for each message. Above it the reader has to stop (Congested). Protomux's figures.

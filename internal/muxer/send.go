@@ -43,7 +43,9 @@ type output struct {
 	current Frame  // the batch that is being filled
 	entries int    // messages in it
 	channel uint64 // channel of its last message
-	spare   []Frame
+
+	spare      []Frame // emptied, for newFrame
+	spareBytes int     // sum of their memory
 }
 
 // Cork makes what is sent from now on go out in batches, until as many Uncork have followed.
@@ -117,11 +119,17 @@ func (m *Mux) Take() (Frame, bool) {
 
 // Recycle gives the memory of a frame that was written back to the muxer.
 func (m *Mux) Recycle(f Frame) {
-	if len(m.out.spare) < 2 && cap(f.Bytes) <= maxSpareFrame {
-		clear(f.Credits)
-		m.out.spare = append(m.out.spare, Frame{Bytes: f.Bytes[:0], Credits: f.Credits[:0]})
+	o := &m.out
+	if len(o.spare) == maxSpareFrames || o.spareBytes+f.memory() > maxSpareBytes {
+		return
 	}
+	clear(f.Credits)
+	o.spareBytes += f.memory()
+	o.spare = append(o.spare, Frame{Bytes: f.Bytes[:0], Credits: f.Credits[:0]})
 }
+
+// memory is how many bytes the frame keeps allocated.
+func (f *Frame) memory() int { return cap(f.Bytes) + creditBytes*cap(f.Credits) }
 
 // sendOpen queues an open. One that answers the remote's is counted as what a remote can bring about.
 func (m *Mux) sendOpen(c *Channel, handshake []byte, answer bool) {
@@ -161,11 +169,13 @@ func (o *output) add(channel, typ uint64, p Payload) int {
 		o.ready = append(o.ready, f)
 		return len(f.Bytes) - start
 	}
+	room := size + 29
 	if n := len(o.current.Bytes); n >= maxBatch || n+size+19 > maxFrame {
 		o.flush()
+		room = max(room, n) // the next one will be as long
 	}
 	if o.entries == 0 {
-		o.current = o.newFrame(size + 29)
+		o.current = o.newFrame(room)
 		o.current.Bytes = append(o.current.Bytes, 0, 0) // channel 0, batch
 		o.current.Bytes = compact.AppendUint(o.current.Bytes, channel)
 	} else if channel != o.channel {
@@ -215,6 +225,7 @@ func (o *output) newFrame(size int) Frame {
 	var f Frame
 	if n := len(o.spare); n > 0 {
 		f, o.spare = o.spare[n-1], o.spare[:n-1]
+		o.spareBytes -= f.memory()
 	}
 	if f.Bytes == nil {
 		f.Bytes = make([]byte, 0, max(512, o.headroom+size))
