@@ -146,10 +146,7 @@ func (f *Feed) judge(ps []*Proof, errs []error, results []Applied) (blocks []blo
 			continue
 		}
 		if u := p.Upgrade; u != nil {
-			end := u.Start + u.Length
-			for j := range u.Additional {
-				end += u.Additional[j].Index.Leaves()
-			}
+			end := u.End()
 			results[i].Grown = end > length
 			length = max(length, end)
 		}

@@ -240,9 +240,9 @@ func TestVerifyTellsStaleUpgrades(t *testing.T) {
 		t.Fatal(err)
 	}
 	fill(p, m, tree.Head())
-	b := m.tree(t, 6, 0).NewBatch()
-	if err := b.Verify(context.Background(), m.store(6), p, seal{}); !errors.Is(err, merkle.ErrStale) || !errors.Is(err, merkle.ErrInvalidOperation) {
-		t.Errorf("upgrade from 5 at length 6: %v", err)
+	b := m.tree(t, 7, 0).NewBatch()
+	if err := b.Verify(context.Background(), m.store(7), p, seal{}); !errors.Is(err, merkle.ErrStale) || !errors.Is(err, merkle.ErrInvalidOperation) {
+		t.Errorf("upgrade from 5 at length 7: %v", err)
 	}
 	// What is known already is dropped, with a broken signature too; a block beside it still counts.
 	p.Upgrade.Signature = nil

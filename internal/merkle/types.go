@@ -105,6 +105,18 @@ type UpgradeProof struct {
 	Signature         []byte
 }
 
+// End is the length that the upgrade leads to with its additional nodes, if it is right; MaxLength at most.
+func (u *UpgradeProof) End() uint64 {
+	end := min(u.Start, MaxLength) + min(u.Length, MaxLength)
+	for i := range u.Additional {
+		if end >= MaxLength || u.Additional[i].Index > maxIndex {
+			return MaxLength
+		}
+		end += u.Additional[i].Index.Leaves()
+	}
+	return min(end, MaxLength)
+}
+
 // Proof answers a Request. Manifest is in encoded form, nil if there is none.
 type Proof struct {
 	Fork     uint64

@@ -60,6 +60,10 @@ func parent(a, b Node) (Node, error) {
 // other parts (nil if there are none). It reports whether the upgrade called for root. Nodes that are
 // left over in the first list do no harm: what counts is the hash of the result, which the caller
 // checks. On an error the batch is half changed.
+//
+// The upgrade may be from a shorter length than the own one, as that of a block which was sent unasked is, when
+// another peer has been faster. What it lists of the own tree is passed over: of that tree
+// nothing is given up, so whatever the rest leads to extends it.
 func (b *Batch) applyUpgrade(u *UpgradeProof, root *top) (used bool, err error) {
 	if u.Length == 0 || u.Start > MaxLength || u.Length > MaxLength-u.Start {
 		return false, fmt.Errorf("%w: upgrade %d+%d", ErrInvalidOperation, u.Start, u.Length)
@@ -68,7 +72,10 @@ func (b *Batch) applyUpgrade(u *UpgradeProof, root *top) (used bool, err error) 
 	if p != nil && u.Start < p.Length && (u.Start != 0 || u.Length < p.Length) {
 		return false, fmt.Errorf("%w: upgrade %d+%d below length %d", ErrPrologue, u.Start, u.Length, p.Length)
 	}
-	q := queue{nodes: u.Nodes, extra: root}
+	if u.End() <= b.length {
+		return false, nil
+	}
+	q := queue{nodes: b.without(u.Nodes), extra: root}
 	if err := b.grow(u.Start+u.Length, q.take); err != nil {
 		if u.Start != b.base.head.Length {
 			return false, fmt.Errorf("%w: %w", ErrStale, err)
@@ -84,6 +91,17 @@ func (b *Batch) applyUpgrade(u *UpgradeProof, root *top) (used bool, err error) 
 		}
 	}
 	return q.extra == nil, nil
+}
+
+// without leaves out the nodes at the beginning of a list that lie below the own length.
+func (b *Batch) without(nodes []Node) []Node {
+	for len(nodes) > 0 && nodes[0].Index <= maxIndex {
+		if _, end := nodes[0].Index.Blocks(); end > b.length {
+			break
+		}
+		nodes = nodes[1:]
+	}
+	return nodes
 }
 
 // grow walks over the roots of a tree of length blocks and takes what the own tree lacks for them. If

@@ -48,8 +48,8 @@ func (c *climbed) cut(m mark) {
 //
 // A proof is held against what is known: the topmost node that its block, hash and seek parts lead to
 // must be called for by its upgrade, or be stored, or have been verified by this batch; and a longer
-// head must have a signature that s accepts. An upgrade whose length is not past the own one and whose
-// roots are all known proves nothing new: it is dropped, its signature is not looked at.
+// head must have a signature that s accepts. An upgrade whose length is not past the own one proves
+// nothing new: it is dropped, its nodes and its signature are not looked at.
 //
 // r is called once, and once more if it gives a node with another size than the proof shows it to have, as
 // with SizeUnproven: the node and its sibling are then in Nodes, with their true sizes.
