@@ -25,6 +25,9 @@ const (
 	requestTimeout = 10 * time.Second
 	// stopTimeout is how long a node may take to end when asked to. It has to do with 5 s on an idle machine.
 	stopTimeout = 20 * time.Second
+	// closeTimeout bounds the end of a mesh: ten nodes that are killed, and their networks. An engine under load takes two
+	// seconds for each.
+	closeTimeout = 2 * time.Minute
 )
 
 // A Backend runs nodes, each under a name, and connects them. Its methods are called by one goroutine at a time. A node's
@@ -49,7 +52,7 @@ type Backend interface {
 	Store(name string) string
 	// Log returns what a node has said.
 	Log(name string) string
-	// Close ends all nodes and removes what was made for them, stores included.
+	// Close ends all nodes and removes what was made for them, stores included. It does not take longer than two minutes.
 	Close() error
 }
 

@@ -209,15 +209,17 @@ func (b *Namespaces) Heal(ctx context.Context) error {
 
 // Close implements Backend.
 func (b *Namespaces) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
 	var errs []error
 	for _, name := range b.names {
 		if b.running[name] != nil {
-			errs = append(errs, b.Kill(context.Background(), name))
+			errs = append(errs, b.Kill(ctx, name))
 		}
 	}
 	for _, name := range append(b.names, "hub") {
 		if _, err := os.Stat("/run/netns/" + b.namespace(name)); err == nil {
-			errs = append(errs, run(context.Background(), "ip", "netns", "del", b.namespace(name)))
+			errs = append(errs, run(ctx, "ip", "netns", "del", b.namespace(name)))
 		}
 	}
 	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
