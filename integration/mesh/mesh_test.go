@@ -39,5 +39,5 @@ func TestNamespaces(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	play(t, m, true)
+	play(t, m, true, namespacesBounds)
 }

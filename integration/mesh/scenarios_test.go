@@ -168,8 +168,8 @@ func pause(t *trial) {
 	t.ok(t.mesh.Resume(t.limit(), "mirror1", "reader1"))
 }
 
-// play runs scenarios on a mesh, and sets it back after each.
-func play(t *testing.T, m *Mesh, all bool) {
+// play runs scenarios on a mesh, and sets it back after each. more is what they may leave behind.
+func play(t *testing.T, m *Mesh, all bool, more bounds) {
 	var before map[string]Usage
 	for _, s := range scenarios {
 		if !all && !s.docker {
@@ -187,7 +187,7 @@ func play(t *testing.T, m *Mesh, all bool) {
 			tr.ok(m.Restore(tr.limit()))
 			tr.check()
 			tr.forget()
-			before = tr.back(before)
+			before = tr.back(before, more)
 		})
 		t.Logf("%s: %v", s.name, time.Since(began).Round(100*time.Millisecond))
 		if !ok {
