@@ -84,6 +84,27 @@ func TestAppendRefuses(t *testing.T) {
 	}
 }
 
+// TestFullDatastoreIsTruncated: what gives space back needs none.
+func TestFullDatastoreIsTruncated(t *testing.T) {
+	ds := &fullStore{memoryStore(), 1 << 20}
+	f, s := writer(t, ds, 5)
+	other, _ := writer(t, memoryStore(), 5)
+	mirror := &fullStore{memoryStore(), 1 << 20}
+	r := reader(t, mirror, other)
+	upgrade(t, other, r)
+	ds.free, mirror.free = 0, 0
+	if _, err := s.Truncate(t.Context(), 2, TruncateOptions{}); err != nil {
+		t.Errorf("truncate: %v", err)
+	}
+	if got := f.Info(); got.Length != 2 || got.Fork != 1 {
+		t.Errorf("the feed is at length %d, fork %d, want 2 and 1", got.Length, got.Fork)
+	}
+	follow(t, f, r)
+	if got := r.Info(); got.Head != f.Info().Head {
+		t.Errorf("the reader is at %+v, want %+v", got.Head, f.Info().Head)
+	}
+}
+
 // fullStore is a datastore that knows how much it can take.
 type fullStore struct {
 	datastore.Batching
@@ -110,6 +131,9 @@ func TestFullDatastoreIsLeftAlone(t *testing.T) {
 	}
 	if _, err := s.Get(t.Context(), 4); err != nil {
 		t.Errorf("get: %v", err)
+	}
+	if _, err := s.Clear(t.Context(), Range{Start: 1, End: 2}); err != nil {
+		t.Errorf("clear: %v", err)
 	}
 	ds.free = 1 << 20
 	f = reopen(t, f, ds, Options{})
