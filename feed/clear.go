@@ -72,6 +72,25 @@ func (f *Feed) clearInTurn(ctx context.Context, ranges iter.Seq2[uint64, uint64]
 	return cleared, dropped, nil
 }
 
+// StoredBytes returns the bytes of the blocks of r that are stored, as they are stored: what clearing r, or
+// truncating to its start, gives back. It waits for the feed's turn. The error is ErrClosed, ctx's, or the datastore's.
+func (f *Feed) StoredBytes(ctx context.Context, r Range) (total uint64, err error) {
+	giveBack, leave, err := f.begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
+	defer giveBack()
+	for start, end := range f.stored(r) {
+		size, err := f.bytesOf(ctx, Range{Start: start, End: end})
+		if err != nil {
+			return 0, err
+		}
+		total += size
+	}
+	return total, nil
+}
+
 // bytesOf returns the size of blocks that are all stored. It is 0 if nodes are missing after a crash.
 func (f *Feed) bytesOf(ctx context.Context, r Range) (uint64, error) {
 	v := f.viewLocked()

@@ -32,7 +32,7 @@ type Freed struct {
 	ByteLength uint64 `json:"byteLength"`
 	Fork       uint64 `json:"fork"`
 	Blocks     uint64 `json:"blocks"` // that are stored no more
-	Bytes      uint64 `json:"bytes"`  // given back
+	Bytes      uint64 `json:"bytes"`  // of those blocks, as they were stored
 	Seeding    bool   `json:"seeding"`
 }
 
@@ -139,19 +139,15 @@ func (s *Server) postTruncate(w http.ResponseWriter, r *http.Request) error {
 	if *body.Length > before.Length {
 		return Errorf(CodeUsage, "feed %s has %d blocks, it cannot be cut to %d", session.Key(), before.Length, *body.Length)
 	}
-	used, err := session.Feed().DiskBytes(r.Context())
+	freed, err := session.Feed().StoredBytes(r.Context(), feed.Range{Start: *body.Length, End: before.Length})
 	if err != nil {
 		return fmt.Errorf("measure %s: %w", session.Key(), err)
 	}
 	if _, err := session.Truncate(r.Context(), *body.Length, feed.TruncateOptions{}); err != nil {
 		return fmt.Errorf("truncate %s: %w", session.Key(), err)
 	}
-	left, err := session.Feed().DiskBytes(r.Context())
-	if err != nil {
-		return fmt.Errorf("measure %s: %w", session.Key(), err)
-	}
 	blocks := before.LocalBlocks - min(before.LocalBlocks, session.Info().LocalBlocks)
-	return s.writeFreed(w, r, session, Freed{Blocks: blocks, Bytes: used - min(used, left)})
+	return s.writeFreed(w, r, session, Freed{Blocks: blocks, Bytes: freed})
 }
 
 // checkMatch compares the version of a feed with If-Match; "" and "*" fit any.
