@@ -72,7 +72,7 @@ func (a *app) append(cmd *cobra.Command, core string, files []string, split spli
 	if !info.Writable {
 		return api.Errorf(api.CodeNotWritable, "feed %s is not writable here: its secret key is in the store that made it", info.ID)
 	}
-	im := &importer{app: a, client: c, core: info.ID, split: split, total: uint64(total)}
+	im := &importer{app: a, client: c, core: info.ID, base: info.Length, split: split, total: uint64(total)}
 	for n, in := range inputs {
 		err := im.add(ctx, in)
 		if err == nil {

@@ -149,6 +149,7 @@ type importer struct {
 	app    *app
 	client *client.Client
 	core   string // key of the feed
+	base   uint64 // blocks of the feed before the import
 	split  splitting
 
 	result   api.Appended // of the last piece; Start is of the first
@@ -263,14 +264,14 @@ func (i *importer) send(ctx context.Context, piece []byte) error {
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, client.ErrLost) || !i.started {
+		if !errors.Is(err, client.ErrLost) {
 			return i.failed(err)
 		}
 		var info api.CoreInfo
 		if err := i.client.JSON(ctx, client.Request{Method: http.MethodGet, Path: corePath(i.core, "")}, &info); err != nil {
 			return i.failed(err)
 		}
-		if info.Length != i.result.Length {
+		if before := max(i.base, i.result.Length); info.Length != before {
 			return api.Errorf(api.CodeError, "%v while blocks were appended; the feed has %d blocks now: append what comes after them", client.ErrLost, info.Length)
 		}
 	}

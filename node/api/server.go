@@ -103,45 +103,58 @@ func New(cfg Config) *Server {
 // route is one operation of the API.
 type route struct {
 	pattern string // as http.ServeMux reads it
-	stream  bool   // lasts as long as the client wants
+	kind    routeKind
 	serve   func(w http.ResponseWriter, r *http.Request) error
 }
+
+// routeKind says what bounds a request in time.
+type routeKind int
+
+const (
+	// question is answered within answerTimeout.
+	question routeKind = iota
+	// flow lasts as long as the client wants, or the server.
+	flow
+	// intake lasts as long as its body. A server that closes carries out what it takes in until whoever serves
+	// the connection gives up on it: a client that lost the answer could not know what has been stored.
+	intake
+)
 
 // routes is the whole API; openapi.yaml describes the same list.
 func (s *Server) routes() []route {
 	return []route{
-		{"GET /healthz", false, s.getHealth},
-		{"GET /readyz", false, s.getReady},
-		{"GET /metrics", false, s.getMetrics},
-		{"GET /v1/openapi.yaml", false, s.getOpenAPI},
-		{"GET /v1/status", false, s.getStatus},
-		{"GET /v1/peers", false, s.getPeers},
-		{"GET /v1/events", true, s.getEvents},
-		{"GET /v1/identity", false, s.getIdentity},
-		{"GET /v1/bootstrap", true, s.getBootstrap},
-		{"GET /v1/verify", true, s.getVerify},
-		{"POST /v1/verify", true, s.getVerify},
-		{"POST /v1/check", false, s.postCheck},
-		{"GET /v1/replicate", true, s.getReplicate},
-		{"GET /v1/seed", true, s.getSeed},
-		{"GET /v1/cores", false, s.getCores},
-		{"POST /v1/cores", false, s.postCores},
-		{"GET /v1/cores/{core}", false, s.getCore},
-		{"PUT /v1/cores/{core}/name", false, s.putName},
-		{"GET /v1/cores/{core}/key", false, s.getKey},
-		{"PUT /v1/cores/{core}/key", false, s.putKey},
-		{"DELETE /v1/cores/{core}/key", false, s.deleteKey},
-		{"POST /v1/cores/{core}/blocks", true, s.postBlocks},
-		{"GET /v1/cores/{core}/blocks", true, s.getBlocks},
-		{"GET /v1/cores/{core}/blocks/{index}", true, s.getBlock},
-		{"GET /v1/cores/{core}/bytes", true, s.getBytes},
-		{"HEAD /v1/cores/{core}/bytes", true, s.getBytes},
-		{"GET /v1/cores/{core}/sync", true, s.getSync},
-		{"GET /v1/cores/{core}/announce", true, s.getAnnounce},
-		{"POST /v1/cores/{core}/clear", false, s.postClear},
-		{"POST /v1/cores/{core}/truncate", false, s.postTruncate},
-		{"POST /v1/cores/{core}/seed", false, s.postSeed},
-		{"DELETE /v1/cores/{core}/seed", false, s.deleteSeed},
+		{"GET /healthz", question, s.getHealth},
+		{"GET /readyz", question, s.getReady},
+		{"GET /metrics", question, s.getMetrics},
+		{"GET /v1/openapi.yaml", question, s.getOpenAPI},
+		{"GET /v1/status", question, s.getStatus},
+		{"GET /v1/peers", question, s.getPeers},
+		{"GET /v1/events", flow, s.getEvents},
+		{"GET /v1/identity", question, s.getIdentity},
+		{"GET /v1/bootstrap", flow, s.getBootstrap},
+		{"GET /v1/verify", flow, s.getVerify},
+		{"POST /v1/verify", flow, s.getVerify},
+		{"POST /v1/check", question, s.postCheck},
+		{"GET /v1/replicate", flow, s.getReplicate},
+		{"GET /v1/seed", flow, s.getSeed},
+		{"GET /v1/cores", question, s.getCores},
+		{"POST /v1/cores", question, s.postCores},
+		{"GET /v1/cores/{core}", question, s.getCore},
+		{"PUT /v1/cores/{core}/name", question, s.putName},
+		{"GET /v1/cores/{core}/key", question, s.getKey},
+		{"PUT /v1/cores/{core}/key", question, s.putKey},
+		{"DELETE /v1/cores/{core}/key", question, s.deleteKey},
+		{"POST /v1/cores/{core}/blocks", intake, s.postBlocks},
+		{"GET /v1/cores/{core}/blocks", flow, s.getBlocks},
+		{"GET /v1/cores/{core}/blocks/{index}", flow, s.getBlock},
+		{"GET /v1/cores/{core}/bytes", flow, s.getBytes},
+		{"HEAD /v1/cores/{core}/bytes", flow, s.getBytes},
+		{"GET /v1/cores/{core}/sync", flow, s.getSync},
+		{"GET /v1/cores/{core}/announce", flow, s.getAnnounce},
+		{"POST /v1/cores/{core}/clear", question, s.postClear},
+		{"POST /v1/cores/{core}/truncate", question, s.postTruncate},
+		{"POST /v1/cores/{core}/seed", question, s.postSeed},
+		{"DELETE /v1/cores/{core}/seed", question, s.deleteSeed},
 	}
 }
 
@@ -212,28 +225,14 @@ func (s *Server) leave() {
 // handle wraps a route: its context ends with the server, its error becomes a problem.
 func (s *Server) handle(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithCancel(r.Context())
+		ctx, cancel := s.bound(r.Context(), route.kind)
 		defer cancel()
-		if !route.stream {
-			ctx, cancel = context.WithTimeout(ctx, answerTimeout)
-			defer cancel()
-		}
-		watched := s.group.Go(func(closing context.Context) {
-			select {
-			case <-closing.Done():
-				cancel()
-			case <-ctx.Done():
-			}
-		})
-		if !watched {
-			cancel()
-		}
 		tracked := &trackedWriter{ResponseWriter: w}
 		err := route.serve(tracked, r.WithContext(ctx))
 		s.metrics.request(tracked.status, err)
 		switch {
 		case err == nil:
-		case s.group.Context().Err() != nil || tracked.started:
+		case tracked.started || ctx.Err() != nil && s.group.Context().Err() != nil:
 			// The client must not take what it has for the whole.
 			if m, ok := w.(*memoryWriter); ok {
 				m.body.CloseWithError(err)
@@ -244,6 +243,29 @@ func (s *Server) handle(route route) http.Handler {
 			writeProblem(w, ProblemOf(err))
 		}
 	})
+}
+
+// bound returns the context of a request.
+func (s *Server) bound(ctx context.Context, kind routeKind) (context.Context, context.CancelFunc) {
+	if kind == intake {
+		return context.WithCancel(ctx)
+	}
+	cancelTimeout := func() {}
+	if kind == question {
+		ctx, cancelTimeout = context.WithTimeout(ctx, answerTimeout)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	watched := s.group.Go(func(closing context.Context) {
+		select {
+		case <-closing.Done():
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	if !watched {
+		cancel()
+	}
+	return ctx, func() { cancel(); cancelTimeout() }
 }
 
 // trackedWriter knows whether an answer has begun.

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/p2pcore/p2pcore/cmd/p2pcore/internal/holder"
@@ -79,7 +80,7 @@ type Request struct {
 	Header http.Header
 	Body   func() io.Reader // nil: none; called for each attempt
 	Length int64            // of Body, if it is known; else 0
-	Once   bool             // must not be sent again once it may have been carried out
+	Once   bool             // must not be sent again once the holder may have begun to read its body
 }
 
 // ErrLost says that the process which holds the store went away before its answer was complete.
@@ -95,7 +96,7 @@ func (c *Client) Do(ctx context.Context, r Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		resp, err := c.send(ctx, conn, r)
+		resp, begun, err := c.send(ctx, conn, r)
 		switch {
 		case err == nil && !isEnding(resp):
 			return answer(resp)
@@ -112,7 +113,7 @@ func (c *Client) Do(ctx context.Context, r Request) (*http.Response, error) {
 			return nil, context.Cause(ctx)
 		case !c.isRemote(conn):
 			return nil, err
-		case r.Once && !neverSent(err):
+		case r.Once && begun:
 			c.drop(conn)
 			return nil, fmt.Errorf("%w: %w", ErrLost, err)
 		case losses >= maxLosses:
@@ -140,20 +141,23 @@ func (c *Client) Lost(ctx context.Context, err error) bool {
 	return true
 }
 
-func (c *Client) send(ctx context.Context, conn http.RoundTripper, r Request) (*http.Response, error) {
+// send sends a request. begun is false if the holder cannot have begun to carry it out.
+func (c *Client) send(ctx context.Context, conn http.RoundTripper, r Request) (resp *http.Response, begun bool, err error) {
 	u := url.URL{Scheme: "http", Host: "p2pcore", RawQuery: r.Query.Encode()}
 	full, err := url.Parse("http://p2pcore/v1" + r.Path)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	u.Path, u.RawPath = full.Path, full.RawPath
-	var body io.Reader
+	var body *watchedBody
+	var reader io.Reader
 	if r.Body != nil {
-		body = r.Body()
+		body = &watchedBody{Reader: r.Body()}
+		reader = body
 	}
-	req, err := http.NewRequestWithContext(ctx, r.Method, u.String(), body)
+	req, err := http.NewRequestWithContext(ctx, r.Method, u.String(), reader)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for name, values := range r.Header {
 		req.Header[name] = values
@@ -161,7 +165,27 @@ func (c *Client) send(ctx context.Context, conn http.RoundTripper, r Request) (*
 	if r.Length > 0 {
 		req.ContentLength = r.Length
 	}
-	return conn.RoundTrip(req)
+	held := r.Once && r.Length > 0 // the body waits until the holder reads it
+	if held {
+		req.Header.Set("Expect", "100-continue")
+	}
+	resp, err = conn.RoundTrip(req)
+	begun = !held || body.begun.Load()
+	if err != nil && neverSent(err) {
+		begun = false
+	}
+	return resp, begun, err
+}
+
+// watchedBody knows whether it has been read.
+type watchedBody struct {
+	io.Reader
+	begun atomic.Bool
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	b.begun.Store(true)
+	return b.Reader.Read(p)
 }
 
 // isEnding tells the answer of a process that refuses requests because it ends.

@@ -9,12 +9,16 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
 const (
 	socketName = "api.sock"
 	// maxSocketPath is what every system's socket address holds, with room to spare.
 	maxSocketPath = 100
+	// continueTimeout is how long a body that must not be sent twice ("Expect: 100-continue") waits for a holder
+	// that reads it. One that is alive begins within milliseconds; after this time the body is sent.
+	continueTimeout = 5 * time.Second
 )
 
 // SocketPath returns where the store in dir has its socket: in the store or, if that path is too long for a
@@ -60,7 +64,8 @@ func DialTransport(path string) *http.Transport {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
 		},
-		DisableCompression: true,
-		MaxIdleConns:       2,
+		DisableCompression:    true,
+		MaxIdleConns:          2,
+		ExpectContinueTimeout: continueTimeout,
 	}
 }

@@ -1,0 +1,46 @@
+package api
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// TestCloseCarriesOutWhatItTakesIn: who appends while the server closes gets an answer that says what has been stored.
+func TestCloseCarriesOutWhatItTakesIn(t *testing.T) {
+	s := newServer(t)
+	named(t, s, "log")
+	h := httptest.NewServer(s)
+	defer h.Close()
+	body, pipe := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.URL+"/v1/cores/log/blocks?lines=1", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error)
+	go func() {
+		io.WriteString(pipe, strings.Repeat("a line\n", maxBatchBlocks+1)) // of which the server has stored a batch when it reads the rest
+		go func() { closed <- s.Close() }()
+		<-s.group.Context().Done()
+		io.WriteString(pipe, "the last\n")
+		pipe.Close()
+	}()
+	resp, err := h.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var got Appended
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	if want := uint64(maxBatchBlocks + 2); resp.StatusCode != http.StatusOK || got.Length != want {
+		t.Errorf("status %d, %d blocks, want 200 and %d", resp.StatusCode, got.Length, want)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
