@@ -242,7 +242,7 @@ func (l *goLog) told(i feed.Info, err error) info {
 
 func (l *goLog) info() info {
 	i := l.Session.Info()
-	out := info{int(i.Length), int(i.ByteLength - i.Length*i.Padding), int(i.ContiguousLength), int(i.Fork), nil}
+	out := info{int(i.Length), int(i.ByteLength), int(i.ContiguousLength), int(i.Fork), nil}
 	if l.node == nil {
 		return out
 	}
@@ -287,6 +287,20 @@ func encoded(blocks []string) (out [][]byte) {
 func (l *goLog) appendSigned(signature []byte, blocks ...string) info {
 	l.t.Helper()
 	return l.told(l.AppendWith(l.ctx, encoded(blocks), feed.AppendOptions{Signature: signature}))
+}
+
+func (l *goLog) prologue(blocks ...string) {
+	l.t.Helper()
+	l.append(blocks...)
+}
+
+func (l *goLog) manifest() (bytes string) {
+	l.t.Helper()
+	l.until(func() bool {
+		bytes = string(l.Feed().ManifestBytes())
+		return bytes != ""
+	})
+	return bytes
 }
 
 func (l *goLog) fill(label string, start, end, size int) info {

@@ -235,6 +235,20 @@ func (l *jsLog) appendSigned(signature []byte, blocks ...string) (i info) {
 	return i
 }
 
+func (l *jsLog) prologue(blocks ...string) {
+	l.t.Helper()
+	from := l.open(opening{name: "prologue"}).(*jsLog)
+	from.append(blocks...)
+	l.do("copyPrologue", args{"from": from.core}, nil)
+}
+
+func (l *jsLog) manifest() (bytes string) {
+	l.t.Helper()
+	var encoded []byte
+	l.do("manifest", nil, &encoded)
+	return string(encoded)
+}
+
 func (l *jsLog) fill(label string, start, end, size int) (i info) {
 	l.t.Helper()
 	l.do("fill", args{"label": label, "start": start, "end": end, "size": size}, &i)

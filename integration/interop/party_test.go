@@ -51,6 +51,10 @@ type log interface {
 	reach(s state) info
 	append(blocks ...string) info
 	appendSigned(signature []byte, blocks ...string) info
+	// prologue stores the blocks that the manifest names.
+	prologue(blocks ...string)
+	// manifest waits until it is known.
+	manifest() string
 	// fill appends blocks [start, end) of content, check tells whether they are what is stored.
 	fill(label string, start, end, size int) info
 	check(label string, start, end, size int)

@@ -80,7 +80,6 @@ function info (core) {
     fork: core.fork,
     writable: core.writable,
     closed: core.closed || core.closing !== null,
-    manifest: core.manifest ? hex(core.getManifest({ raw: true })) : '',
     peers: core.peers.map(peer => ({
       synced: peer.remoteSynced,
       length: peer.remoteLength,
@@ -153,6 +152,14 @@ const commands = {
       await c.append(Array.from({ length: Math.min(batch, end - i) }, (_, j) => content(label, i + j, size)))
     }
     return info(c)
+  },
+  async copyPrologue ({ core, from }) {
+    await things[core].core.core.copyPrologue(things[from].core.state)
+  },
+  async manifest ({ core }) {
+    const { core: c } = things[core]
+    await until(() => c.manifest !== null)
+    return c.getManifest({ raw: true }).toString('base64')
   },
   async truncate ({ core, length }) {
     await things[core].core.truncate(length)
