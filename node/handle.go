@@ -5,18 +5,13 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 
 	"github.com/p2pcore/p2pcore/feed"
 	hyper "github.com/p2pcore/p2pcore/protocol"
 )
 
-var (
-	// ErrSupplanted says that another stream to the same peer stays in this one's place.
-	ErrSupplanted = errors.New("node: another stream to the same peer stays")
-	// ErrBusy says that too many peers are being connected to.
-	ErrBusy = errors.New("node: too many peers are being connected to")
-)
+// ErrSupplanted says that another stream to the same peer stays in this one's place.
+var ErrSupplanted = errors.New("node: another stream to the same peer stays")
 
 // Conversation describes the stream that is handed to HandleConnection.
 type Conversation struct {
@@ -113,7 +108,7 @@ func (r *Replicator) HandleConnection(ctx context.Context, rwc io.ReadWriteClose
 	if conv.DiscoveryKey != nil {
 		r.popsUp(t, *conv.DiscoveryKey)
 	}
-	r.offer(ctx, t)
+	r.offerAll(ctx, t)
 	err = t.conn.Run(ctx)
 	_ = t.conn.Close() // for one that was supplanted before it ran
 	return err
@@ -167,246 +162,10 @@ func (r *Replicator) leave(t *talking) {
 	r.mu.Unlock()
 }
 
-// acquaintance is what is known of a peer with a name.
-type acquaintance struct {
-	live       *talking                       // nil: no stream
-	connecting bool                           // a connect function runs
-	keys       map[feed.DiscoveryKey]struct{} // feeds that it was found for
-}
-
-// peer returns what is known of a peer. mu is held.
-func (r *Replicator) peer(name string) *acquaintance {
-	p := r.peers[name]
-	if p == nil {
-		p = &acquaintance{keys: make(map[feed.DiscoveryKey]struct{})}
-		r.peers[name] = p
-	}
-	return p
-}
-
-// forgetPeer forgets a peer to which there is no stream. mu is held.
-func (r *Replicator) forgetPeer(name string, p *acquaintance) {
-	if p.live == nil && !p.connecting {
-		delete(r.peers, name)
-	}
-}
-
-// HandlePeer says that a peer was found for a discovery key. If a stream to it lives, or is being made, the feed is
-// replicated over that one; else connect is called, once, however many discoveries of the peer arrive at the same time.
-// The Peer of the conversation that it returns is replaced by peer. HandlePeer does not wait for the connection.
-//
-// The error is ErrClosed, or ErrBusy while 256 peers are being connected to, or for the 1,025th key of one peer.
-func (r *Replicator) HandlePeer(peer string, dk feed.DiscoveryKey, connect func(ctx context.Context) (io.ReadWriteCloser, Conversation, error)) error {
-	r.mu.Lock()
-	if r.closed {
-		r.mu.Unlock()
-		return ErrClosed
-	}
-	p := r.peer(peer)
-	if _, known := p.keys[dk]; !known && len(p.keys) >= maxKeysPerPeer {
-		r.mu.Unlock()
-		return ErrBusy
-	}
-	p.keys[dk] = struct{}{}
-	live, start := p.live, p.live == nil && !p.connecting
-	if start && r.connecting >= maxConnecting {
-		r.forgetPeer(peer, p)
-		r.mu.Unlock()
-		return ErrBusy
-	}
-	if start {
-		p.connecting = true
-		r.connecting++
-	}
-	r.mu.Unlock()
-	switch {
-	case start:
-		if !r.group.Go(func(ctx context.Context) { r.connect(ctx, peer, dk, connect) }) {
-			r.connected(peer)
-			return ErrClosed
-		}
-	case live != nil:
-		if !r.group.Go(func(ctx context.Context) { r.offer(ctx, live) }) {
-			return ErrClosed
-		}
-	}
-	return nil
-}
-
-// connect makes a connection for HandlePeer, and replicates over it.
-func (r *Replicator) connect(ctx context.Context, peer string, dk feed.DiscoveryKey, connect func(ctx context.Context) (io.ReadWriteCloser, Conversation, error)) {
-	rwc, conv, err := connect(ctx)
-	if err != nil {
-		r.connected(peer)
-		r.log.Debug("peer not connected", "peer", peer, "err", err)
-		return
-	}
-	conv.Peer = peer
-	if conv.DiscoveryKey == nil {
-		conv.DiscoveryKey = &dk
-	}
-	started := conv.OnStart
-	var once bool
-	conv.OnStart = func(c *hyper.Conn) {
-		once = true
-		r.connected(peer)
-		if started != nil {
-			started(c)
-		}
-	}
-	err = r.HandleConnection(ctx, rwc, conv)
-	if !once {
-		r.connected(peer)
-	}
-	r.log.Debug("connection ended", "peer", peer, "err", err)
-}
-
-// connected notes that a connect function has come to its end.
-func (r *Replicator) connected(peer string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.connecting--
-	if p := r.peers[peer]; p != nil {
-		p.connecting = false
-		r.forgetPeer(peer, p)
-	}
-}
-
-// offer puts the feeds that a peer was found for on its stream, those that are stored.
-func (r *Replicator) offer(ctx context.Context, t *talking) {
-	r.mu.Lock()
-	var keys []feed.DiscoveryKey
-	if p := r.peers[t.peer]; p != nil && t.peer != "" {
-		for dk := range p.keys {
-			keys = append(keys, dk)
-		}
-	}
-	r.mu.Unlock()
-	for _, dk := range keys {
-		r.popsUp(t, dk)
-		x, err := r.onOpen(ctx, dk)
-		if err != nil {
-			r.log.Warn("opening a feed for a peer failed", "feed", dk.Short(), "err", err)
-		}
-		if x == nil {
-			continue
-		}
-		if err := t.conn.Attach(x); err != nil && !errors.Is(err, hyper.ErrAttached) && !errors.Is(err, hyper.ErrClosed) {
-			r.log.Warn("feed not put on a stream", "feed", dk.Short(), "err", err)
-		}
-	}
-}
-
 // asked answers a remote that has opened a feed's channel.
 func (r *Replicator) asked(ctx context.Context, t *talking, dk feed.DiscoveryKey) (*hyper.Exchange, error) {
 	r.popsUp(t, dk)
 	return r.onOpen(ctx, dk)
-}
-
-// hook is what OnDiscoveryKey was given.
-type hook struct {
-	fn func(peer string, c *hyper.Conn)
-}
-
-// OnDiscoveryKey has fn called, once for each connection, when a peer pops up for dk: HandlePeer has found it or
-// HandleConnection was told so, or the peer has opened dk's channel here and nobody had the feed open. The remote need not
-// have proved that it knows the key. fn runs before the feed is looked for in the store, so it may open it; it must
-// not wait for the connection's end. stop ends it and may be called twice.
-func (r *Replicator) OnDiscoveryKey(dk feed.DiscoveryKey, fn func(peer string, c *hyper.Conn)) (stop func()) {
-	h := &hook{fn}
-	r.mu.Lock()
-	r.hooks[dk] = append(r.hooks[dk], h)
-	r.mu.Unlock()
-	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		left := slices.DeleteFunc(slices.Clone(r.hooks[dk]), func(other *hook) bool { return other == h })
-		if len(left) == 0 {
-			delete(r.hooks, dk)
-		} else {
-			r.hooks[dk] = left
-		}
-	}
-}
-
-// popsUp tells the hooks of dk of a connection.
-func (r *Replicator) popsUp(t *talking, dk feed.DiscoveryKey) {
-	r.mu.Lock()
-	hooks := r.hooks[dk]
-	_, told := t.told[dk]
-	if len(hooks) == 0 || told {
-		r.mu.Unlock()
-		return
-	}
-	t.told[dk] = struct{}{}
-	r.mu.Unlock()
-	for _, h := range hooks {
-		h.fn(t.peer, t.conn)
-	}
-}
-
-// AddCore puts a feed on all connections, those to come included, until remove is called, which may be done twice. The
-// feed may be one that is in no store; it must stay open until then. Feeds of the store take part by themselves while they
-// have a session.
-//
-// The error is ErrClosed, or ErrAdded if another feed of the same key takes part.
-func (r *Replicator) AddCore(f *feed.Feed) (remove func(), err error) {
-	dk := f.DiscoveryKey()
-	r.mu.Lock()
-	if r.closed {
-		r.mu.Unlock()
-		return nil, ErrClosed
-	}
-	e := r.entries[dk]
-	if e != nil && e.f != f {
-		r.mu.Unlock()
-		return nil, ErrAdded
-	}
-	if e == nil {
-		e = r.add(f)
-	}
-	e.added++
-	conns := r.connsLocked()
-	r.mu.Unlock()
-	e.x.SetDownloading(true)
-	for _, c := range conns {
-		r.attach(c, e)
-	}
-	var removed bool
-	return func() {
-		r.mu.Lock()
-		if removed {
-			r.mu.Unlock()
-			return
-		}
-		removed = true
-		e.added--
-		last := !e.wanted() && r.entries[dk] == e
-		if last && e.release == nil {
-			delete(r.entries, dk) // nobody else holds the feed open
-			r.leaving[e] = struct{}{}
-		}
-		mine := last && e.release == nil
-		r.mu.Unlock()
-		switch {
-		case mine:
-			r.drop(e)
-		case last:
-			r.quieten(e)
-		}
-	}, nil
-}
-
-// ErrAdded says that another feed of the same key takes part in replication.
-var ErrAdded = errors.New("node: another feed of the same key takes part")
-
-// connsLocked returns all connections. mu is held.
-func (r *Replicator) connsLocked() []*hyper.Conn {
-	conns := make([]*hyper.Conn, 0, len(r.conns))
-	for c := range r.conns {
-		conns = append(conns, c)
-	}
-	return conns
 }
 
 // openDoor returns what the remote of conv has to pass, or nil.
