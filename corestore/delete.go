@@ -14,7 +14,7 @@ import (
 
 // DeleteOptions of Store.Delete.
 type DeleteOptions struct {
-	// Forget leaves no tombstone. If the feed is ever made again from the same secret, it begins at fork 0
+	// Forget leaves no tombstone, and drops that of a feed which was deleted before. If the feed is ever made again from the same secret, it begins at fork 0
 	// and contradicts what its readers have: they freeze it for good.
 	Forget bool
 }
@@ -30,27 +30,19 @@ type DeleteOptions struct {
 // goes to the next fork with what it has.
 //
 // The remove callbacks run as for Remove; whoever has the feed by Resolve finds it closed. A default feed that was
-// given may be deleted too: the store's own takes its place. The error is ErrUnknownFeed,
-// ErrReadOnly, ErrClosed, the datastore's, or wraps ctx's. If the feed is too damaged for its last fork
-// to be read, it is feed.ErrCorrupt unless Forget is set.
+// given may be deleted too: the store's own takes its place. The error is ErrUnknownFeed (with Forget only if there
+// is no tombstone either), ErrReadOnly, ErrClosed, the datastore's, or wraps ctx's. If the feed is too damaged for
+// its last fork to be read, it is feed.ErrCorrupt unless Forget is set.
 func (s *Store) Delete(ctx context.Context, key feed.Key, o DeleteOptions) error {
-	if s.opts.ReadOnly {
-		return ErrReadOnly
-	}
-	leave, err := s.enter()
+	n, rec, leave, err := s.takeFeed(ctx, key)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	if err := take(ctx, s.turn); err != nil {
-		return err
-	}
-	defer func() { <-s.turn }()
 	dk := key.DiscoveryKey()
-	n, rec, err := s.index.find(ctx, dk)
 	switch {
-	case err != nil:
-		return err
+	case rec == nil && o.Forget:
+		return s.forget(ctx, dk)
 	case rec == nil:
 		return ErrUnknownFeed
 	}
@@ -72,6 +64,21 @@ func (s *Store) Delete(ctx context.Context, key feed.Key, o DeleteOptions) error
 	}
 	s.opts.Logger.Info("feed deleted", "feed", dk.Short(), "number", n)
 	return nil
+}
+
+// forget drops the tombstone of a feed that is not stored, durably. The turn is held.
+func (s *shared) forget(ctx context.Context, dk feed.DiscoveryKey) error {
+	b, err := s.index.get(ctx, tombKey(dk))
+	if err != nil {
+		return err
+	}
+	if b == nil {
+		return ErrUnknownFeed
+	}
+	if err := s.ds.Delete(ctx, tombKey(dk)); err != nil {
+		return fmt.Errorf("forget feed %s: %w", dk.Short(), err)
+	}
+	return s.sync(ctx)
 }
 
 // evict closes a stored feed, ending its sessions, after the remove callbacks, and keeps others from opening it until

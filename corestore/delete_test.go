@@ -339,3 +339,66 @@ func TestEncryptionKeyIsOfTheStore(t *testing.T) {
 		}
 	})
 }
+
+func TestForgetDropsTheTombstoneOfAFeedDeletedBefore(t *testing.T) {
+	onEach(t, func(t *testing.T, ds datastore.Batching) {
+		ctx := t.Context()
+		s := open(t, ds, corestore.Options{})
+		f := must(t)(s.Named(ctx, "x"))
+		key := f.Key()
+		appendText(t, f, "one")
+		forget := corestore.DeleteOptions{Forget: true}
+		if err := s.Delete(ctx, key, corestore.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Delete(ctx, key, corestore.DeleteOptions{}); !errors.Is(err, corestore.ErrUnknownFeed) {
+			t.Errorf("deleted again: %v", err)
+		}
+		if err := s.Delete(ctx, key, forget); err != nil {
+			t.Errorf("forget it: %v", err)
+		}
+		if err := s.Delete(ctx, key, forget); !errors.Is(err, corestore.ErrUnknownFeed) {
+			t.Errorf("forget it again: %v", err)
+		}
+		for k := range everything(t, ds) {
+			if strings.HasPrefix(k, "/store/tomb/") {
+				t.Errorf("record %s is left", k)
+			}
+		}
+		if info := must(t)(s.Named(ctx, "x")).Info(); info.Key != key || info.Fork != 0 {
+			t.Errorf("made again: %+v, want fork 0", info)
+		}
+	})
+}
+
+// TestDeleteOfADamagedFeedKeepsItUnlessItIsForgotten: without its last fork there is no tombstone to leave.
+func TestDeleteOfADamagedFeedKeepsItUnlessItIsForgotten(t *testing.T) {
+	onEach(t, func(t *testing.T, ds datastore.Batching) {
+		ctx := t.Context()
+		s := open(t, ds, corestore.Options{})
+		f := must(t)(s.Named(ctx, "x"))
+		key := f.Key()
+		appendText(t, f, "one")
+		closeStore(t, s)
+		for k := range everything(t, ds) {
+			if strings.HasSuffix(k, "/h000000000000") {
+				if err := ds.Put(ctx, datastore.RawKey(k), []byte("noise")); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		s = open(t, ds, corestore.Options{})
+		if err := s.Delete(ctx, key, corestore.DeleteOptions{}); !errors.Is(err, feed.ErrCorrupt) {
+			t.Errorf("a damaged feed: %v, want %v", err, feed.ErrCorrupt)
+		}
+		if ok, err := s.Stored(ctx, key); !ok || err != nil {
+			t.Errorf("it is stored still: %v, %v", ok, err)
+		}
+		if err := s.Delete(ctx, key, corestore.DeleteOptions{Forget: true}); err != nil {
+			t.Error(err)
+		}
+		if ok, err := s.Stored(ctx, key); ok || err != nil {
+			t.Errorf("forgotten, and stored: %v, %v", ok, err)
+		}
+	})
+}

@@ -17,28 +17,18 @@ import (
 // If the error is the datastore's or ctx's, the feed has been closed and may still be in the group. Else it is
 // ErrUnknownFeed, ErrReadOnly or ErrClosed.
 func (s *Store) Remove(ctx context.Context, key feed.Key) error {
-	if s.opts.ReadOnly {
-		return ErrReadOnly
-	}
-	leave, err := s.enter()
+	n, rec, leave, err := s.takeFeed(ctx, key)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	if err := take(ctx, s.turn); err != nil {
-		return err
-	}
-	defer func() { <-s.turn }()
-	dk := key.DiscoveryKey()
-	n, rec, err := s.index.find(ctx, dk)
 	switch {
-	case err != nil:
-		return err
 	case rec == nil:
 		return ErrUnknownFeed
 	case rec.removed():
 		return nil
 	}
+	dk := key.DiscoveryKey()
 	done, err := s.evict(ctx, dk)
 	if err != nil {
 		return err
@@ -50,6 +40,31 @@ func (s *Store) Remove(ctx context.Context, key feed.Key) error {
 	}
 	s.opts.Logger.Info("feed removed", "feed", dk.Short(), "number", n)
 	return nil
+}
+
+// takeFeed takes the turn for a change of the feed of key, and finds its record, nil if it is not stored. The caller calls
+// leave if there is no error.
+func (s *Store) takeFeed(ctx context.Context, key feed.Key) (n uint32, rec *record, leave func(), err error) {
+	if s.opts.ReadOnly {
+		return 0, nil, nil, ErrReadOnly
+	}
+	exit, err := s.enter()
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	if err := take(ctx, s.turn); err != nil {
+		exit()
+		return 0, nil, nil, err
+	}
+	leave = func() {
+		<-s.turn
+		exit()
+	}
+	if n, rec, err = s.index.find(ctx, key.DiscoveryKey()); err != nil {
+		leave()
+		return 0, nil, nil, err
+	}
+	return n, rec, leave, nil
 }
 
 // bringBack puts a removed feed into the group again, durably.

@@ -142,7 +142,7 @@ func (s *Session) Branch(ctx context.Context, name string, o BranchOptions) (*Se
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	if s.isClosed() {
+	if s.Closed() {
 		return nil, ErrClosed
 	}
 	if s.line != nil {
@@ -357,7 +357,7 @@ type CommitOptions struct {
 //
 // The other errors are those of Append, and ErrNotAvailable if a block of the branch is not stored.
 func (s *Session) Commit(ctx context.Context, branch *Session, o CommitOptions) (Info, error) {
-	if s.isClosed() || branch.isClosed() {
+	if s.Closed() || branch.Closed() {
 		return Info{}, ErrClosed
 	}
 	f, l := s.feed, branch.line

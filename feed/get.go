@@ -15,7 +15,7 @@ import (
 // The error is ErrOutOfRange, ErrNotAvailable, ErrSnapshotNotAvailable, ErrClosed, ErrCorrupt, ErrDecrypt, or
 // the datastore's.
 func (s *Session) GetLocal(ctx context.Context, index uint64) ([]byte, error) {
-	if s.isClosed() {
+	if s.Closed() {
 		return nil, ErrClosed
 	}
 	return s.getLocal(ctx, index)

@@ -55,7 +55,7 @@ func SignPartial(pair KeyPair, key Key, m *Manifest, h Head) (Partial, error) {
 // or m does not allow the patch; ErrOutOfRange if the session is shorter than length; ErrNotAvailable if
 // a node of the patch is not stored; ErrClosed, the datastore's, or wraps ctx's.
 func (s *Session) SignPartial(ctx context.Context, pair KeyPair, key Key, m *Manifest, length uint64) (Partial, error) {
-	if s.isClosed() {
+	if s.Closed() {
 		return Partial{}, ErrClosed
 	}
 	_, leave, ok := s.feed.ops.Enter()

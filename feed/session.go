@@ -233,7 +233,8 @@ func (s *Session) enterFor(parent context.Context, w *waiter) (ctx context.Conte
 	}, nil
 }
 
-func (s *Session) isClosed() bool {
+// Closed reports whether the session has ended: it was closed, or its feed was.
+func (s *Session) Closed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.closed
@@ -321,7 +322,7 @@ func (s *Session) Append(ctx context.Context, blocks ...[]byte) (Info, error) {
 
 // AppendWith is Append with options.
 func (s *Session) AppendWith(ctx context.Context, blocks [][]byte, o AppendOptions) (Info, error) {
-	if s.isClosed() {
+	if s.Closed() {
 		return Info{}, ErrClosed
 	}
 	by, err := s.signs(o.KeyPair, o.Signature)
@@ -342,7 +343,7 @@ func (s *Session) AppendWith(ctx context.Context, blocks [][]byte, o AppendOptio
 // The error is ErrOutOfRange (past the end, or below the prologue), ErrStaleFork (a fork that does not
 // grow), ErrMissingNode (a sparse feed does not have the roots of that length), and those of Append.
 func (s *Session) Truncate(ctx context.Context, length uint64, o TruncateOptions) (Info, error) {
-	if s.isClosed() {
+	if s.Closed() {
 		return Info{}, ErrClosed
 	}
 	by, err := s.signs(o.KeyPair, o.Signature)
@@ -374,7 +375,7 @@ func (s *Session) signs(pair *KeyPair, signature []byte) (signing, error) {
 //
 // The error is ErrNotWritable on a branch, snapshot, or in an atom; ErrClosed, ctx's or the datastore's.
 func (s *Session) Clear(ctx context.Context, r Range) (Cleared, error) {
-	if s.isClosed() {
+	if s.Closed() {
 		return Cleared{}, ErrClosed
 	}
 	if s.line != nil {

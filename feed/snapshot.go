@@ -13,7 +13,7 @@ package feed
 // The session has the encryption, timeout and locality of s. The error is ErrClosed. A snapshot of an
 // atom's session is not possible: ErrNotWritable.
 func (s *Session) Snapshot() (*Session, error) {
-	if s.isClosed() {
+	if s.Closed() {
 		return nil, ErrClosed
 	}
 	f := s.feed

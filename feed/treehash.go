@@ -44,7 +44,7 @@ func (s *Session) SignableAt(ctx context.Context, signer int, length, fork uint6
 }
 
 func (s *Session) treeAt(ctx context.Context, length uint64) (*merkle.Tree, error) {
-	if s.isClosed() {
+	if s.Closed() {
 		return nil, ErrClosed
 	}
 	if s.Info().Length < length {

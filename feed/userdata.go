@@ -18,7 +18,7 @@ func (s *Session) UserData(ctx context.Context, key string) ([]byte, error) {
 	if err := checkName(key); err != nil {
 		return nil, err
 	}
-	if s.isClosed() {
+	if s.Closed() {
 		return nil, ErrClosed
 	}
 	f := s.feed
@@ -63,7 +63,7 @@ func (s *Session) SetUserData(ctx context.Context, key string, value []byte) err
 	if len(value) > MaxUserDataBytes {
 		return fmt.Errorf("%w: %d bytes of user data", ErrBlockTooLarge, len(value))
 	}
-	if s.isClosed() {
+	if s.Closed() {
 		return ErrClosed
 	}
 	value = bytes.Clone(value) // nil stays nil
@@ -115,7 +115,7 @@ func (s *Session) AllUserData(ctx context.Context) iter.Seq2[UserDatum, error] {
 		f := s.feed
 		_, leave, ok := f.ops.Enter()
 		defer leave()
-		if !ok || s.isClosed() {
+		if !ok || s.Closed() {
 			yield(UserDatum{}, ErrClosed)
 			return
 		}
