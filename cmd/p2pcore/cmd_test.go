@@ -94,7 +94,7 @@ func TestCodesHaveTheirNumbers(t *testing.T) {
 		}
 	}
 	for err, want := range map[error]api.Code{
-		feed.ErrNoSpace: 30, feed.ErrNotWritable: 13, feed.ErrMalformedKey: 12, feed.ErrCorrupt: 14, feed.ErrClosed: 1, os.ErrPermission: 1,
+		feed.ErrNoSpace: 30, feed.ErrNotWritable: 13, feed.ErrMalformedKey: 12, feed.ErrCorrupt: 14, feed.ErrClosed: 12, os.ErrPermission: 1,
 	} {
 		if got := api.ProblemOf(err).Code; got != want {
 			t.Errorf("%v has code %d, want %d", err, got, want)

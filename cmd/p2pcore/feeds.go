@@ -67,13 +67,18 @@ func newCore(ctx context.Context, c *client.Client, body api.NewCore) (info api.
 }
 
 func (a *app) lsCommand() *cobra.Command {
-	return &cobra.Command{
+	var removed bool
+	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List the feeds of the store",
 		Args:  exactArgs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var infos []api.CoreInfo
-			if err := a.store(cmd, true).JSON(cmd.Context(), client.Request{Method: http.MethodGet, Path: "/cores"}, &infos); err != nil {
+			request := client.Request{Method: http.MethodGet, Path: "/cores"}
+			if removed {
+				request.Query = url.Values{"removed": {"1"}}
+			}
+			if err := a.store(cmd, true).JSON(cmd.Context(), request, &infos); err != nil {
 				return err
 			}
 			if a.out.JSON {
@@ -101,6 +106,8 @@ func (a *app) lsCommand() *cobra.Command {
 			return w.Flush()
 		},
 	}
+	cmd.Flags().BoolVar(&removed, "removed", false, "those that rm has taken out of the group, instead")
+	return cmd
 }
 
 func (a *app) infoCommand() *cobra.Command {
@@ -130,9 +137,9 @@ func infoText(i api.CoreInfo) string {
 		{"fork", i.Fork},
 		{"stored here", fmt.Sprintf("%d blocks, the first %d without a gap; %s on disk", i.LocalBlocks, i.ContiguousLength, output.Bytes(i.DiskBytes))},
 		{"remote length", i.RemoteLength}, {"writable", i.Writable}, {"encrypted", i.Encrypted}, {"seeding", i.Seeding}, {"announced", i.Announced}, {"no network", i.NoNetwork},
-		{"peers", i.Peers},
+		{"peers", i.Peers}, {"removed", i.Removed},
 	} {
-		if row[0] == "no network" && row[1] == "" {
+		if row[0] == "no network" && row[1] == "" || row[0] == "removed" && row[1] == false {
 			continue
 		}
 		fmt.Fprintf(w, "%v\t%v\n", row[0], row[1])

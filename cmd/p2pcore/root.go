@@ -70,7 +70,7 @@ any peer, and every block is verified.
 	f.BoolVar(&a.flags.relay, "relay", true, "use relays and hole punching")
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error { return a.prepare(cmd) }
 	root.AddCommand(a.shareCommand(), a.getCommand(), a.createCommand(), a.appendCommand(), a.catCommand(), a.tailCommand(),
-		a.blockCommand(), a.proveCommand(), a.checkCommand(), a.clearCommand(), a.truncateCommand(),
+		a.blockCommand(), a.proveCommand(), a.checkCommand(), a.clearCommand(), a.truncateCommand(), a.rmCommand(), a.purgeCommand(),
 		a.lsCommand(), a.infoCommand(), a.keyCommand(), a.verifyCommand(), a.idCommand(), a.replicateCommand(), a.seedCommand(), a.unseedCommand(), a.syncCommand(),
 		a.statusCommand(), a.peersCommand(),
 		a.daemonCommand(), a.bootstrapCommand(), a.configCommand(), a.versionCommand(),

@@ -62,6 +62,9 @@ func (s *Server) getAnnounce(w http.ResponseWriter, r *http.Request) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		if session.Closed() {
+			return out.fail(r, feed.ErrClosed)
+		}
 		switch why := s.unreached(reach.n); {
 		case why == "":
 			reached, unreached = time.Now(), ""

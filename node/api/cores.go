@@ -13,12 +13,16 @@ import (
 
 func (s *Server) getCores(w http.ResponseWriter, r *http.Request) error {
 	infos := []CoreInfo{}
-	for e, err := range s.cfg.Store.List(r.Context()) {
+	list := s.cfg.Store.List
+	if r.URL.Query().Get("removed") == "1" {
+		list = s.cfg.Store.Removed
+	}
+	for e, err := range list(r.Context()) {
 		if err != nil {
 			return fmt.Errorf("list feeds: %w", err)
 		}
 		info, err := s.describe(r.Context(), e)
-		if errors.Is(err, feed.ErrNotFound) {
+		if errors.Is(err, feed.ErrNotFound) || errors.Is(err, corestore.ErrUnknownFeed) {
 			continue // deleted while we list
 		}
 		if err != nil {
@@ -162,7 +166,12 @@ func (s *Server) putName(w http.ResponseWriter, r *http.Request) error {
 
 // describe opens the feed for a moment to tell its state.
 func (s *Server) describe(ctx context.Context, e corestore.Entry) (CoreInfo, error) {
-	session, err := s.cfg.Store.Keyed(ctx, e.Key)
+	f, release, err := s.inspect(ctx, e.Key)
+	if err != nil {
+		return CoreInfo{}, err
+	}
+	defer release()
+	session, err := f.Session(feed.SessionOptions{}) // not one of the store's, which would bring a removed feed back
 	if err != nil {
 		return CoreInfo{}, fmt.Errorf("open %s: %w", e.Key, err)
 	}
@@ -176,7 +185,7 @@ func (s *Server) describe(ctx context.Context, e corestore.Entry) (CoreInfo, err
 	if err != nil {
 		return CoreInfo{}, err
 	}
-	disk, err := session.Feed().DiskBytes(ctx)
+	disk, err := f.DiskBytes(ctx)
 	if err != nil {
 		return CoreInfo{}, fmt.Errorf("measure %s: %w", e.Key, err)
 	}
@@ -186,16 +195,18 @@ func (s *Server) describe(ctx context.Context, e corestore.Entry) (CoreInfo, err
 		DiscoveryKey:     e.Key.DiscoveryKey().String(),
 		Name:             e.Name,
 		Namespace:        namespaceText(e.Namespace),
+		Default:          e.Default,
 		Length:           info.Length,
 		ByteLength:       info.ByteLength,
 		Fork:             info.Fork,
 		ContiguousLength: info.ContiguousLength,
 		LocalBlocks:      info.LocalBlocks,
 		RemoteLength:     info.Length,
-		Writable:         info.Writable,
+		Writable:         info.Writable || e.Writable,
 		Encrypted:        encrypted,
 		Seeding:          seeding,
 		DiskBytes:        disk,
+		Removed:          e.Removed,
 	}
 	if n := s.running(); n != nil {
 		out.Announced = n.Announced(e.Key)

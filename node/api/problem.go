@@ -96,6 +96,8 @@ func ProblemOf(err error) *Problem {
 		return Errorf(CodeDiskFull, "%s; free some space on the store's disk and try again", text)
 	case errors.Is(err, syscall.ENOSPC):
 		return Errorf(CodeDiskFull, "%s; free some space there and try again", text)
+	case errors.Is(err, feed.ErrClosed):
+		return Errorf(CodeUnknownKey, "the feed has left this store: it was removed, or deleted, meanwhile")
 	case errors.Is(err, feed.ErrMalformedKey):
 		code = CodeUnknownKey
 	case errors.Is(err, feed.ErrNotWritable):

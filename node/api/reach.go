@@ -92,7 +92,7 @@ func (r *reach) dial(ctx context.Context, p peer.AddrInfo) {
 	}
 }
 
-// fetch brings blocks. It returns when they are stored, or when ctx ends.
+// fetch brings blocks. It returns when they are stored, when ctx ends, or, with feed.ErrClosed, when the session has.
 func (r *reach) fetch(ctx context.Context, w feed.Want) error {
 	for {
 		err := feed.ErrNotAvailable
@@ -101,6 +101,9 @@ func (r *reach) fetch(ctx context.Context, w feed.Want) error {
 		}
 		if !errors.Is(err, feed.ErrNotAvailable) && !errors.Is(err, feed.ErrClosed) {
 			return err
+		}
+		if r.session.Closed() {
+			return feed.ErrClosed
 		}
 		if !sleep(ctx, retryFetch) {
 			return ctx.Err()

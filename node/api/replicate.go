@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -99,7 +100,7 @@ func (t *tcpRun) run(ctx context.Context) error {
 	for wait := reconnectMin; ; wait = min(2*wait, reconnectMax) {
 		began := time.Now()
 		done, err := t.connection(ctx)
-		if done || !t.live || ctx.Err() != nil {
+		if done || !t.live || ctx.Err() != nil || errors.Is(err, feed.ErrClosed) {
 			return err
 		}
 		if time.Since(began) > reconnectMax {
@@ -117,7 +118,7 @@ func (t *tcpRun) run(ctx context.Context) error {
 
 // follow downloads whatever there is, and will be, of f.
 func (f *tcpFeed) follow(ctx context.Context) {
-	for {
+	for !f.session.Closed() {
 		if src := f.session.Feed().Source(); src != nil {
 			src.Fetch(ctx, feed.Want{Range: feed.Range{End: endless}, Follow: true}) // ends with ctx, or the source
 		}
@@ -182,6 +183,9 @@ func (t *tcpRun) look(m *waitMeter) (level bool, err error) {
 	var missing string
 	var moved uint64
 	for _, f := range t.feeds {
+		if f.session.Closed() {
+			return false, feed.ErrClosed
+		}
 		info := f.session.Info()
 		e.Done += info.LocalBlocks
 		e.Total += info.Length

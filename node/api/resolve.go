@@ -117,15 +117,14 @@ func (s *Server) known(ctx context.Context, text string) (feed.Key, error) {
 	return key, nil
 }
 
-// entry returns what the store's list says of key.
+// entry returns what the store knows of key.
 func (s *Server) entry(ctx context.Context, key feed.Key) (corestore.Entry, error) {
-	for e, err := range s.cfg.Store.List(ctx) {
-		if err != nil {
-			return corestore.Entry{}, fmt.Errorf("list feeds: %w", err)
-		}
-		if e.Key == key {
-			return e, nil
-		}
+	e, ok, err := s.cfg.Store.Find(ctx, key)
+	if err != nil {
+		return corestore.Entry{}, fmt.Errorf("look up %s: %w", key, err)
 	}
-	return corestore.Entry{Key: key, DiscoveryKey: key.DiscoveryKey()}, nil
+	if !ok {
+		return corestore.Entry{Key: key, DiscoveryKey: key.DiscoveryKey()}, nil
+	}
+	return e, nil
 }

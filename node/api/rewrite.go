@@ -240,15 +240,15 @@ func ReadProof(r io.Reader) ([]byte, error) {
 
 // repair drops what does not fit of a damaged feed, so that it is fetched again, and audits what is left.
 func (s *Server) repair(r *http.Request, key feed.Key, a Audit) (Audit, error) {
-	session, err := s.cfg.Store.Keyed(r.Context(), key)
+	f, release, err := s.inspect(r.Context(), key)
 	if errors.Is(err, feed.ErrCorrupt) {
 		return a, nil // the audit has said so
 	}
 	if err != nil {
-		return a, fmt.Errorf("open %s: %w", key, err)
+		return a, err
 	}
-	defer session.Close()
-	done, err := session.Feed().Repair(r.Context())
+	defer release()
+	done, err := f.Repair(r.Context())
 	if errors.Is(err, feed.ErrCorrupt) {
 		a.Damage = append(a.Damage, "the head itself is damaged, which cannot be repaired: p2pcore purge, and fetch the feed again")
 		return a, nil

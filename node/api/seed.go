@@ -355,7 +355,7 @@ func (g *seeding) dial(peers []peer.AddrInfo) {
 	}
 }
 
-// follow downloads a feed, and goes on with what is new, until ctx ends.
+// follow downloads a feed, and goes on with what is new, until ctx or the session ends.
 func (s *Server) follow(ctx context.Context, session *feed.Session) {
 	all := feed.Want{Range: feed.Range{End: endless}, Follow: true}
 	for wait := refetchMin; ; wait = min(2*wait, refetchMax) {
@@ -364,7 +364,7 @@ func (s *Server) follow(ctx context.Context, session *feed.Session) {
 		if src := session.Feed().Source(); src != nil {
 			err = src.Fetch(ctx, all)
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || session.Closed() {
 			return
 		}
 		if !errors.Is(err, feed.ErrNotAvailable) && !errors.Is(err, feed.ErrClosed) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/p2pcore/p2pcore/dht"
@@ -100,7 +101,7 @@ func (run *seedRun) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if run.until && open == 0 {
+		if run.until && open == 0 || run.over() {
 			return run.end()
 		}
 		select {
@@ -125,6 +126,12 @@ func (run *seedRun) look() (open int, err error) {
 		if f.failed != nil {
 			continue
 		}
+		if f.session.Closed() {
+			if err := run.fail(f, ProblemOf(feed.ErrClosed)); err != nil {
+				return 0, err
+			}
+			continue
+		}
 		if f.complete(info) {
 			if !f.synced {
 				f.synced = true
@@ -137,10 +144,7 @@ func (run *seedRun) look() (open int, err error) {
 		f.synced = false
 		open++
 		if run.until && run.strict && f.reach.nobody() {
-			f.failed = f.reach.errNobody()
-			e := f.event("failed", info)
-			e.Problem = f.failed
-			if err := run.out.event(e); err != nil {
+			if err := run.fail(f, f.reach.errNobody()); err != nil {
 				return 0, err
 			}
 			continue
@@ -153,6 +157,19 @@ func (run *seedRun) look() (open int, err error) {
 		}
 	}
 	return open, run.out.event(sum)
+}
+
+// fail notes that f cannot be seeded, and tells why.
+func (run *seedRun) fail(f *seededFeed, why *Problem) error {
+	f.failed = why
+	e := f.event("failed", f.session.Info())
+	e.Problem = why
+	return run.out.event(e)
+}
+
+// over tells whether no feed is left that could be seeded.
+func (run *seedRun) over() bool {
+	return !slices.ContainsFunc(run.feeds, func(f *seededFeed) bool { return f.failed == nil })
 }
 
 // complete tells whether all that is known of the feed is stored. Whoever writes a feed knows all; others believe it

@@ -140,6 +140,7 @@ func (s *Server) routes() []route {
 		{"GET /v1/cores", question, s.getCores},
 		{"POST /v1/cores", question, s.postCores},
 		{"GET /v1/cores/{core}", question, s.getCore},
+		{"DELETE /v1/cores/{core}", question, s.deleteCore},
 		{"PUT /v1/cores/{core}/name", question, s.putName},
 		{"GET /v1/cores/{core}/key", question, s.getKey},
 		{"PUT /v1/cores/{core}/key", question, s.putKey},

@@ -131,18 +131,18 @@ func (s *Server) audit(r *http.Request, key feed.Key) (Audit, error) {
 		return Audit{}, err
 	}
 	a := Audit{Key: key.Hex(), ID: key.String(), Name: e.Name, Damage: []string{}}
-	session, err := s.cfg.Store.Keyed(ctx, key)
+	f, release, err := s.inspect(ctx, key)
 	if errors.Is(err, feed.ErrCorrupt) {
 		a.Damage = append(a.Damage, err.Error())
 		return a, nil
 	}
 	if err != nil {
-		return Audit{}, fmt.Errorf("open %s: %w", key, err)
+		return Audit{}, err
 	}
-	defer session.Close()
-	info := session.Info()
+	defer release()
+	info := f.Info()
 	a.Length, a.LocalBlocks = info.Length, info.LocalBlocks
-	err = session.Feed().Check(ctx)
+	err = f.Check(ctx)
 	var damage *feed.CheckError
 	switch {
 	case err == nil:

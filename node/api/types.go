@@ -22,6 +22,7 @@ type CoreInfo struct {
 	Seeding          bool   `json:"seeding"`             // the store is told to seed it: a daemon does
 	Peers            int    `json:"peers"`               // that share this feed with us now
 	DiskBytes        uint64 `json:"diskBytes"`           // taken in the store
+	Removed          bool   `json:"removed,omitempty"`   // it has left the group; what uses it brings it back
 	NoNetwork        string `json:"noNetwork,omitempty"` // why the DHT of the node that runs is not reached
 }
 
