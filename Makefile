@@ -68,6 +68,14 @@ test:
 	else
 		echo '== NOT RUN: the mesh in namespaces; it needs root and the ip command (iproute2)' >&2
 	fi
+	timed 'compose files' $(GO) test -count=1 -timeout $(INTEGRATION_TIMEOUT) -run TestComposeFiles ./integration/mesh || failed=1
+	missing=$$(for c in docker docker-compose ip git; do command -v $$c >/dev/null || echo $$c; done)
+	if [ "$$(id -u)" = 0 ] && [ -z "$$missing" ] && docker version >/dev/null 2>&1; then
+		timed 'quick start on Docker' $(GO) test -count=1 -timeout $(INTEGRATION_TIMEOUT) -run TestQuickStart ./integration/mesh || failed=1
+		timed 'mesh on Docker' $(GO) test -count=1 -timeout $(INTEGRATION_TIMEOUT) -run TestDocker ./integration/mesh || failed=1
+	else
+		echo '== NOT RUN: quick start and mesh on Docker; they need root, an engine that answers, docker-compose, ip and git' >&2
+	fi
 	echo "== all: $$SECONDS s"
 	exit $$failed
 
