@@ -102,6 +102,10 @@ const (
 	fewAnswers = 32
 	maxWay     = 100 * time.Millisecond
 
+	// longestWay is how long a way there and back is believed to be. Answers that take longer have met a queue: the
+	// first window is one of that length in front of a peer with 2 Mbit/s.
+	longestWay = 500 * time.Millisecond
+
 	// bestAge is how long it is believed that an answer can be as fast as the fastest was. Finding out anew
 	// costs about a round trip.
 	bestAge = 10 * time.Second

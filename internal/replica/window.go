@@ -89,7 +89,7 @@ func (m *Machine) measure(p *peer, r *request) {
 	if c.bestAt.IsZero() || d < c.best {
 		c.best = d
 	}
-	if d <= c.best+c.best/8+time.Millisecond || c.bestAt.IsZero() {
+	if d <= c.unqueued() || c.bestAt.IsZero() {
 		c.bestAt = m.now
 	}
 	if r.sequence <= c.start {
@@ -97,6 +97,15 @@ func (m *Machine) measure(p *peer, r *request) {
 	}
 	m.endRound(p)
 	c.start, c.count, c.full = p.sequence, 0, false
+}
+
+// unqueued is how long an answer may take that has met no queue, if the best has met none.
+func (c *pace) unqueued() time.Duration { return c.best + c.best/8 + time.Millisecond }
+
+// queued reports whether the answers of this round show where the window has to go: a queue has formed, or may
+// have been there from the beginning.
+func (c *pace) queued(aim time.Duration) bool {
+	return c.least > aim || c.full && c.least > aim/2 && (c.least > c.unqueued() || c.least > longestWay)
 }
 
 // each is the time that p works for an answer when it has much to do; 0 if that is not known.
@@ -120,7 +129,7 @@ func (m *Machine) endRound(p *peer) {
 		c.resume, c.window = c.window, 0
 	case c.least > 2*aim:
 		c.window /= 2
-	case c.least > aim || c.full && c.least > aim/2:
+	case c.queued(aim):
 		c.window = int(float64(c.window) * float64(aim) / float64(c.least))
 	case c.full:
 		c.window *= 2

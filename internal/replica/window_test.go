@@ -71,6 +71,18 @@ func TestWindowFollowsBandwidthAndDelay(t *testing.T) {
 	}
 }
 
+// While no queue has formed, each round doubles the window: a far peer is kept busy after few of them.
+func TestWindowDoublesUntilAQueueForms(t *testing.T) {
+	const roundTrip, speed = 100 * time.Millisecond, 12_500_000
+	for _, size := range []int{1 << 10, 64 << 10} {
+		l := newPacer(size)
+		l.run(4*roundTrip, roundTrip, speed) // 128 KiB, 256, 512, 1024
+		if got := l.bytes(); got < speed/10 {
+			t.Errorf("blocks of %d: window of %d bytes after four round trips, want %d", size, got, speed/10)
+		}
+	}
+}
+
 // A connection may move to a longer way, and back.
 func TestWindowFollowsAChangeOfTheLink(t *testing.T) {
 	const speed = 12_500_000
