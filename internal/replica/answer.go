@@ -82,8 +82,15 @@ func (m *Machine) onData(p *peer, d *wire.Data) {
 	if d.ID == 0 && m.onHeadProof(p, d) {
 		return
 	}
+	if d.ID == 0 {
+		m.onPushed(p, d)
+		return
+	}
 	r := m.find(p, d.ID)
 	if r == nil {
+		if m.allowPush && !p.gone {
+			m.onPushed(p, d)
+		}
 		return
 	}
 	m.answered(p, r)
@@ -91,6 +98,7 @@ func (m *Machine) onData(p *peer, d *wire.Data) {
 		m.refused(p, r)
 		return
 	}
+	r.rebased = d.Proof.Upgrade != nil && d.Proof.Upgrade.Start != r.upgrade.Start
 	if d.Proof.Block != nil {
 		r.size = uint64(len(d.Proof.Block.Value))
 		p.meanSize = smooth(p.meanSize, len(d.Proof.Block.Value))
@@ -195,6 +203,7 @@ func (m *Machine) countNoData(p *peer) bool {
 func (m *Machine) onApplied(e Applied) {
 	r := m.applies[e.Token]
 	if r == nil {
+		m.onPushApplied(e)
 		return
 	}
 	delete(m.applies, e.Token)
@@ -207,7 +216,7 @@ func (m *Machine) onApplied(e Applied) {
 		moved, fork := m.info, m.local.Info().Fork
 		m.refresh()
 		if r.upgrade.Length > 0 && moved.Length == m.info.Length && moved.Fork == fork {
-			m.pauseUpgrade(p)
+			m.upgradeMissed(p, r)
 		}
 		if r.nodes < r.planned {
 			// An earlier answer did not come first, or not at all.
@@ -253,10 +262,7 @@ func (m *Machine) applied(p *peer, r *request, e Applied) {
 		return
 	}
 	if e.Stored {
-		m.stats.BlocksReceived++
-		m.stats.BytesReceived += r.size
-		p.blocksReceived++
-		p.bytesReceived += r.size
+		m.received(p, r.size)
 	}
 	if e.Stored || m.stores(r.block) {
 		if m.have.Set(r.block, true) {

@@ -50,7 +50,7 @@ func (m *Machine) answeredPeer(p *peer, msg wire.Message) {
 // needs reports whether there is something to ask of p.
 func (m *Machine) needs(p *peer) bool {
 	switch {
-	case !p.synced || m.info.Frozen || !p.uploading:
+	case !p.synced || m.info.Frozen || !p.uploading || m.pushOnly:
 		return false
 	case p.fork != m.info.Fork:
 		return p.fork > m.info.Fork && p.length > 0 && !m.refuseForks
@@ -61,9 +61,14 @@ func (m *Machine) needs(p *peer) bool {
 // suspect asks p for its head, after the answer to r has failed.
 func (m *Machine) suspect(p *peer, r *request, why error) {
 	m.failed(p, r)
+	m.accuse(p, r.fork, why)
+}
+
+// accuse asks p for its head, after a proof of a fork has failed.
+func (m *Machine) accuse(p *peer, fork uint64, why error) {
 	switch {
 	case p.check != nil && !p.gone: // for an answer before this one
-	case p.gone, m.info.Frozen, p.checks >= maxChecks, r.fork != m.info.Fork || p.fork != m.info.Fork,
+	case p.gone, m.info.Frozen, p.checks >= maxChecks, fork != m.info.Fork || p.fork != m.info.Fork,
 		m.info.Length == 0 || p.length == 0:
 		m.drop(p, "invalid proof", why)
 	default:
@@ -154,6 +159,9 @@ func (m *Machine) onHeadProof(p *peer, d *wire.Data) bool {
 	}
 	asked := p.check != nil && p.check.sent
 	if !asked {
+		if u.Length > m.info.Length {
+			return false // that is a push: it says nothing of what we have
+		}
 		if p.proofs >= maxHeadProofs {
 			return false
 		}

@@ -49,6 +49,11 @@
 // contradict each other freeze the feed (conflict.go). A frozen machine resolves all wishes with ErrFrozen.
 // It closes its channels; after a thaw the driver opens them again.
 //
+// # Pushes
+//
+// Blocks can travel unasked, to peers that allow it (push.go), and a feed can be told to ask for nothing (pushed.go).
+// What was pushed here goes to Apply like an answer, and counts against no window.
+//
 // # Opening again
 //
 // Channels are opened by the driver. It opens one on every connection without one when the feed

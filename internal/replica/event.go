@@ -62,6 +62,7 @@ type (
 		Linear   bool
 		Priority int
 		Follow   bool
+		Force    bool // it is asked for although SetPush says Only; only for single gets, of Priority above 0
 	}
 
 	// WantUpgrade is resolved with Grown once the head has moved, and without as soon as no known
@@ -152,6 +153,18 @@ type (
 	// as false.
 	SetDownloading struct{ On bool }
 
+	// SetPush says how blocks come here. With Allow peers may send what they were not asked for, and are
+	// told so while the feed is downloading; what they send is verified and stored, wanted or not. With Only
+	// nothing is asked of anybody, but for a Want with Force and the manifest of an empty feed. Both start as false.
+	SetPush struct{ Allow, Only bool }
+
+	// Push sends stored blocks to Peer, or to all peers if it is 0, unasked: to those that allow it and are not
+	// known to hold them, at this moment. What is past the length is left out.
+	Push struct {
+		Peer  PeerID
+		Range merkle.Range
+	}
+
 	// Prospects tells of peers that may still appear: channels being opened, and whether somebody
 	// is looking for peers. It lets WantUpgrade wait.
 	Prospects struct {
@@ -197,5 +210,7 @@ func (Reorged) event()        {}
 func (Examined) event()       {}
 func (Tick) event()           {}
 func (SetDownloading) event() {}
+func (SetPush) event()        {}
+func (Push) event()           {}
 func (Prospects) event()      {}
 func (Extend) event()         {}

@@ -115,7 +115,7 @@ func (m *Machine) fillChunk(p *peer) bool {
 	if p.inflight < window {
 		m.askHead(p)
 	}
-	if len(m.seeks) > 0 && p.inflight < window {
+	if len(m.seeks) > 0 && p.inflight < window && !m.pushOnly {
 		m.askSeeks(p, window)
 	}
 	m.sendReady(p, window)
@@ -130,13 +130,13 @@ func (m *Machine) fillChunk(p *peer) bool {
 		more = got == n
 	}
 	p.filling = space > 0 && (p.filling || space >= ahead/2)
-	if n := min(space, pickChunk) - got; n > 0 && p.filling {
+	if n := min(space, pickChunk) - got; n > 0 && p.filling && !m.pushOnly {
 		k := m.pickWants(p, n)
 		got += k
 		p.filling = k == n
 		more = more || k == n
 	}
-	if got == 0 && p.planning+len(p.ready) == 0 {
+	if got == 0 && p.planning+len(p.ready) == 0 && !m.pushOnly {
 		if p.inflight <= window/2 && m.steal(p) {
 			m.sendReady(p, window)
 		} else {
@@ -174,7 +174,7 @@ func (m *Machine) sendReady(p *peer, window int) {
 	for p.inflight < window && len(p.ready) > 0 && p.credit > 0 {
 		r := p.ready[0]
 		p.ready = p.ready[1:]
-		if r.block >= limit { // its head or ours has moved since
+		if r.block >= limit || !m.mayAsk(r.block) { // its head or ours has moved since
 			r.state = stateDone
 			m.disown(r)
 			m.requeue(r)
@@ -224,8 +224,10 @@ func (m *Machine) pickUrgent(p *peer, n int) (got int) {
 		if m.fetches[b] == nil && !p.refuses(b) {
 			switch {
 			case p.known.has(b):
-				m.take(p, b)
-				got++
+				if m.mayAsk(b) {
+					m.take(p, b)
+					got++
+				}
 			case !m.need(p, b/wantPage):
 				p.urgent.a = b
 				return got

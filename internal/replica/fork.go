@@ -33,7 +33,7 @@ func (m *Machine) RefuseForks() { m.refuseForks = true }
 // nothing has no head to prove until something is appended.
 func (m *Machine) canFollow(p *peer) bool {
 	return !p.gone && p.greeted && p.synced && p.uploading && p.fork > m.info.Fork && p.length > 0 &&
-		!m.refuseForks && !m.info.Frozen && p.stalled.IsZero() && !p.noUpgrade && p.mayBeAsked()
+		!m.refuseForks && !m.pushOnly && !m.info.Frozen && p.stalled.IsZero() && !p.noUpgrade && p.mayBeAsked()
 }
 
 // askFork asks p for the head of its higher fork, or for what the search lacks.

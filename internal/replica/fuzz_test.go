@@ -78,11 +78,23 @@ func (h *hostile) event() Event {
 	case 7:
 		return h.change()
 	case 8:
-		return SetDownloading{On: b&16 == 0}
+		return h.user(b)
 	case 9, 10, 11:
 		return h.answer()
 	}
 	return Received{Peer: p, Message: h.message()}
+}
+
+// user is what the local user does beside wishing.
+func (h *hostile) user(b byte) Event {
+	switch {
+	case b&32 == 0:
+		return SetDownloading{On: b&16 == 0}
+	case b&64 == 0:
+		return SetPush{Allow: b&16 == 0, Only: b&128 == 0}
+	}
+	start := h.number() >> 1
+	return Push{Peer: PeerID(b >> 7), Range: merkle.Range{Start: start, End: start + uint64(h.byte())}}
 }
 
 func (h *hostile) change() Event {
@@ -173,7 +185,7 @@ func (h *hostile) message() wire.Message {
 			Uploading: b&32 == 0, Downloading: b&64 == 0, HasManifest: b&128 == 0}
 	case 1:
 		return &wire.Sync{Length: h.feed.info.Length + uint64(h.byte()), RemoteLength: h.feed.info.Length,
-			Fork: h.feed.info.Fork, CanUpgrade: true, Uploading: true, Downloading: true}
+			Fork: h.feed.info.Fork, CanUpgrade: true, Uploading: true, Downloading: true, AllowPush: b&16 == 0}
 	case 2:
 		m := &wire.Request{ID: uint64(h.byte()), Priority: uint64(b >> 7)}
 		m.Fork = h.feed.info.Fork + uint64(b>>6&1)
@@ -212,7 +224,7 @@ func (h *hostile) message() wire.Message {
 func (h *hostile) reply(b byte) wire.Message {
 	m := &wire.Data{ID: uint64(h.byte() % 64)}
 	m.Proof.Fork = h.feed.info.Fork
-	if len(h.msgs) > 0 {
+	if len(h.msgs) > 0 && b&64 == 0 {
 		req := h.msgs[int(b)%len(h.msgs)].(*wire.Request)
 		m.ID, m.Proof.Fork = req.ID, req.Fork
 		if req.Block != nil {
@@ -226,6 +238,13 @@ func (h *hostile) reply(b byte) wire.Message {
 		}
 		if req.Manifest {
 			m.Proof.Manifest = []byte{1}
+		}
+		return m
+	}
+	if b&16 == 0 {
+		m.ID, m.Proof.Block = 0, &merkle.BlockProof{Index: h.number(), Value: make([]byte, b)}
+		if b&32 == 0 {
+			m.Proof.Upgrade = &merkle.UpgradeProof{Start: h.number() >> 1, Length: uint64(b)}
 		}
 		return m
 	}
@@ -269,7 +288,9 @@ func (h *hostile) play(t testing.TB) {
 			case CloseChannel:
 				delete(open, a.Peer)
 			case Drop:
-				delete(open, a.Peer)
+				if m.peers[a.Peer] == nil { // else it is for the one that had the number before
+					delete(open, a.Peer)
+				}
 			case Plan:
 				h.ask(t, used, a.Token, a)
 			case CanUpgrade:
@@ -360,6 +381,11 @@ func TestFloodsAreBounded(t *testing.T) {
 			d.Proof.Upgrade = &merkle.UpgradeProof{Length: 5}
 			return d
 		},
+		"pushes": func(i uint64) wire.Message {
+			d := &wire.Data{}
+			d.Proof.Block = &merkle.BlockProof{Index: 500 + i%500}
+			return d
+		},
 		"conflict checks": func(uint64) wire.Message {
 			r := &wire.Request{}
 			r.Upgrade = &merkle.UpgradeRequest{Length: 5}
@@ -373,6 +399,7 @@ func TestFloodsAreBounded(t *testing.T) {
 			f := &fakeFeed{info: Info{Length: 1000}}
 			f.bits.SetRange(0, 500, true)
 			m := New(f, Limits{}, rand.New(rand.NewPCG(1, 1)))
+			m.Step(time.Unix(1, 0), SetPush{Allow: true})
 			m.Step(time.Unix(1, 0), Opened{Peer: 1, Room: 30})
 			asks := 0
 			for i := range uint64(20_000) {

@@ -187,6 +187,22 @@ const (
 	// they cross our cancels.
 	maxUnsolicited = 64
 
+	// pushPatience is how long it is believed that what was pushed to a peer has made it longer, although it does not say
+	// so. If it has not, what is pushed then starts where it is.
+	pushPatience = 10 * time.Second
+
+	// maxTaking is how many pushes of one peer may wait to be verified; more are passed over. It is what fits the inbox
+	// of a connection, 4 MiB, if each counts as 256 bytes at least, so flow control comes first.
+	maxTaking = 16 << 10
+
+	// maxBadPushes is how many malformed pushes end a channel. Hypercore bears any number of them.
+	maxBadPushes = 64
+
+	// maxRebased is how many upgrades on a channel may come to nothing because they start at another length than was
+	// asked for, before the peer is not asked again until it has news. An honest one does so once, and once more
+	// for each push that did not fit.
+	maxRebased = 16
+
 	// maxInvalidRequests is how many malformed requests end a channel, as in Hypercore.
 	maxInvalidRequests = 64
 

@@ -101,6 +101,12 @@ type Machine struct {
 	urgent     bitfield.Bitfield
 	urgentRefs map[uint64]int
 
+	// Of blocks that travel unasked; see push.go and pushed.go.
+	allowPush bool
+	pushOnly  bool
+	pushes    map[Token]*request // being verified
+	forcing   []*want            // are asked for although pushOnly is set
+
 	downloading bool
 	opening     int
 	finding     bool
@@ -117,6 +123,7 @@ func New(local Local, limits Limits, rng *rand.Rand) *Machine {
 		promised: map[promise]struct{}{}, plans: map[Token][]*request{}, verdicts: map[Token]*peer{}, judging: map[Token]*peer{},
 		applies: map[Token]*request{}, proofs: map[Token]*serving{},
 		fetches: map[uint64]*request{},
+		pushes:  map[Token]*request{},
 		reorgs:  map[Token]*request{}, examined: map[Token]*peer{}, warnings: map[Token]*peer{},
 		tickets: map[Ticket]*want{}, waiters: map[uint64][]*want{}, urgentRefs: map[uint64]int{},
 		info: local.Info(),
@@ -174,6 +181,10 @@ func (m *Machine) dispatch(ev Event) {
 		m.onExamined(e)
 	case SetDownloading:
 		m.onSetDownloading(e.On)
+	case SetPush:
+		m.onSetPush(e)
+	case Push:
+		m.onPush(e)
 	case Prospects:
 		m.opening, m.finding = e.Opening, e.Finding
 	case Extend:

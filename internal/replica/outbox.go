@@ -46,11 +46,11 @@ func (m *Machine) greet(p *peer) {
 
 func (m *Machine) sendSync(p *peer) {
 	p.syncDue = false
-	p.toldDownloading = m.isDownloading()
+	p.toldDownloading, p.toldPush = m.isDownloading(), m.allowsPush()
 	s := &wire.Sync{
 		Fork: m.info.Fork, Length: m.info.Length,
 		CanUpgrade: p.can, Uploading: !m.info.Frozen, Downloading: p.toldDownloading,
-		HasManifest: m.info.HasManifest,
+		HasManifest: m.info.HasManifest, AllowPush: p.toldPush,
 	}
 	if p.fork == m.info.Fork {
 		s.RemoteLength = p.length

@@ -26,6 +26,7 @@ type peer struct {
 	uploading   bool
 	downloading bool
 	hasManifest bool
+	allowsPush  bool
 
 	// Our verdict on the remote: can we prove an upgrade from its length to ours? While an ask is
 	// out (verdict not 0) no sync is sent, so that the verdict and the acknowledgement in it fit.
@@ -40,6 +41,7 @@ type peer struct {
 	greeted         bool
 	syncDue         bool
 	toldDownloading bool
+	toldPush        bool
 	contigDue       bool
 	told            uint64 // the contiguous length that we last announced
 	toldAll         uint64 // the length at which we last announced to be complete
@@ -87,6 +89,12 @@ type peer struct {
 	nowhere     int // answers that ended at a node which we do not hold, and should not have
 	disorder    int // shortened requests that came to nothing
 	meanSize    int // of its blocks, in bytes; 0: none came
+	rebased     int // upgrades that started at another length than asked for, and came to nothing
+
+	// Blocks that travel unasked; see push.go and pushed.go.
+	push      pushing
+	taking    int // pushes of it that are being verified
+	badPushes int
 
 	// Conflict checks; see conflict.go.
 	check      *check // it is asked nothing else before it has proven its head

@@ -111,6 +111,7 @@ func (m *Machine) forked(ancestors uint64) {
 			}
 		}
 		p.toldAll, p.noUpgrade = 0, false
+		p.push.restart()
 		if p.synced && p.fork < m.info.Fork {
 			p.unaware = MaxWindow
 		}

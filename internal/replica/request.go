@@ -31,6 +31,7 @@ type request struct {
 	fork     uint64
 
 	rare     bool   // counted in Machine.rareAsked
+	rebased  bool   // the upgrade in the answer started elsewhere
 	tries    int    // how often the block had been asked for
 	priority uint64 // 1: somebody waits for it
 	hasBlock bool

@@ -183,7 +183,7 @@ func (s *scenario) event(a *args) Event {
 		return Tick{}
 	case "want":
 		w := Want{Ticket: Ticket(a.integer()), Priority: int(a.number("priority", 0)),
-			Linear: a.has("linear"), Follow: a.has("follow")}
+			Linear: a.has("linear"), Follow: a.has("follow"), Force: a.has("force")}
 		if rs := a.ranges("list"); len(rs) > 0 {
 			for _, r := range rs {
 				w.Blocks = append(w.Blocks, r.Start)
@@ -204,6 +204,10 @@ func (s *scenario) event(a *args) Event {
 		return Forget{Ticket: Ticket(a.integer())}
 	case "downloading":
 		return SetDownloading{On: a.word() == "on"}
+	case "set-push":
+		return SetPush{Allow: a.has("allow"), Only: a.has("only")}
+	case "push":
+		return Push{Range: a.span()}
 	case "prospects":
 		return Prospects{Opening: int(a.number("opening", 0)), Finding: a.has("finding")}
 	case "ahead": // the feed changes, and the machine does not know yet
@@ -310,6 +314,8 @@ func (s *scenario) peerEvent(p PeerID, a *args) Event {
 		return Closed{Peer: p}
 	case "room":
 		return Room{Peer: p, Bytes: int(a.integer())}
+	case "push":
+		return Push{Peer: p, Range: a.span()}
 	case "extend":
 		return Extend{Peer: p, Name: a.word(), Message: []byte(a.word())}
 	}
@@ -325,7 +331,7 @@ func (s *scenario) message(verb string, a *args) wire.Message {
 	case "sync":
 		return &wire.Sync{Fork: a.number("fork", 0), Length: a.number("length", 0),
 			RemoteLength: a.number("remote", 0), CanUpgrade: a.has("can"), Uploading: !a.has("not-up"),
-			Downloading: !a.has("not-down"), HasManifest: a.has("manifest")}
+			Downloading: !a.has("not-down"), HasManifest: a.has("manifest"), AllowPush: a.has("push")}
 	case "range":
 		m := &wire.Range{Drop: a.has("drop")}
 		m.Start, m.Length = span()

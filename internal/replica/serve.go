@@ -15,6 +15,7 @@ type serving struct {
 	request  merkle.Request
 	live     bool // neither cancelled nor replaced
 	urgent   bool // somebody waits for it
+	pushed   bool // nobody has asked; see push.go
 	size     int  // of its answer in bytes, once that has been made and could not be kept
 	reserved int  // credit promised to its answer
 	due      time.Time
@@ -75,7 +76,7 @@ func (m *Machine) onCancel(p *peer, id uint64) {
 
 // enterRing puts p in the round of peers that are served, if it can be.
 func (m *Machine) enterRing(p *peer) {
-	if !p.inRing && !p.gone && p.credit > p.reserved && len(p.waiting[0])+len(p.waiting[1]) > 0 {
+	if !p.inRing && !p.gone && p.credit > p.reserved && (len(p.waiting[0])+len(p.waiting[1]) > 0 || p.push.ready()) {
 		p.inRing = true
 		m.ring = append(m.ring, p)
 	}
@@ -92,6 +93,8 @@ func (m *Machine) serve() {
 		}
 		if s := p.next(); s != nil {
 			m.serveOne(p, s)
+			m.enterRing(p)
+		} else if m.pushOne(p) {
 			m.enterRing(p)
 		}
 	}
@@ -123,6 +126,14 @@ func (m *Machine) serveOne(p *peer, s *serving) {
 		// The manifest belongs to the feed, not to a fork or a block.
 		req = merkle.Request{Fork: m.info.Fork, Manifest: true}
 	}
+	if req.Upgrade != nil && p.allowsPush && !m.chain(p, s, &req) {
+		return
+	}
+	m.prove(p, s, req)
+}
+
+// prove has the answer to s made.
+func (m *Machine) prove(p *peer, s *serving, req merkle.Request) {
 	s.reserved = s.size
 	if s.size == 0 {
 		s.reserved = m.answerSize(&req)
@@ -155,14 +166,18 @@ func (m *Machine) onProved(e Proved) {
 	p.reserved -= s.reserved
 	m.touch(p)
 	if p.gone || !s.live {
+		m.unchain(s)
 		return
 	}
 	switch {
+	case s.pushed:
+		m.pushProved(p, s, e)
 	case e.Fault == FaultNone && e.Proof != nil:
 		m.replyData(p, s, &wire.Data{ID: s.id, Proof: *e.Proof})
 	case e.Fault == FaultInvalid:
 		m.refuseInvalid(p, s)
 	case e.Fault == FaultStale && s.request.Fork == m.info.Fork && m.local.Info().Fork != m.info.Fork:
+		m.unchain(s)
 		m.overtaken = append(m.overtaken, s) // Changed is under way
 	default:
 		m.refuse(s)
@@ -194,6 +209,7 @@ func (m *Machine) replyData(p *peer, s *serving, d *wire.Data) {
 			again++ // behind those that have come back before
 		}
 		p.waiting[s.class()] = slices.Insert(queue, again, s)
+		m.unchain(s)
 		m.enterRing(p)
 	default:
 		m.reply(s, d)
@@ -226,14 +242,23 @@ func (m *Machine) flushAnswers(p *peer) {
 }
 
 func (m *Machine) sendAnswer(p *peer, a answer) {
-	if !a.s.live {
+	m.unchain(a.s)
+	if !a.s.live || a.s.pushed && !m.mayPush(p) {
 		return
 	}
 	a.s.live = false
-	delete(p.served, a.s.id)
 	m.send(p, a.msg)
-	m.answeredPeer(p, a.msg)
-	if d, ok := a.msg.(*wire.Data); ok && d.Proof.Block != nil {
+	if a.s.pushed {
+		m.stats.BlocksPushed++
+	} else {
+		delete(p.served, a.s.id)
+		m.answeredPeer(p, a.msg)
+	}
+	d, ok := a.msg.(*wire.Data)
+	if ok {
+		m.proved(p, &d.Proof)
+	}
+	if ok && d.Proof.Block != nil {
 		n := uint64(len(d.Proof.Block.Value))
 		m.stats.BlocksSent++
 		m.stats.BytesSent += n
@@ -249,6 +274,7 @@ func (m *Machine) refuseInvalid(p *peer, s *serving) {
 		m.drop(p, "invalid requests", nil)
 		return
 	}
+	m.unchain(s)
 	s.due = m.now.Add(invalidDelay(p.invalid))
 	p.delayed = append(p.delayed, s)
 	m.wakeAt(s.due)

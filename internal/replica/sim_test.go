@@ -300,6 +300,9 @@ func checkBounds(t testing.TB, m *Machine) {
 			{"odd wants", len(p.remoteWants.odd), maxOddWants},
 			{"extensions", len(p.extensions), m.limits.Extensions},
 			{"refusals", len(p.refusals), 64},
+			{"pushes", len(p.push.queue), maxPendingRanges},
+			{"held upgrades", len(p.push.held), 2 * m.limits.QueuedRequests},
+			{"pushes being verified", p.taking, maxTaking},
 		}
 		for _, c := range checks {
 			if c.got > c.most {

@@ -9,11 +9,13 @@ type Stats struct {
 	BytesReceived   uint64 // of these blocks
 	BlocksSent      uint64
 	BytesSent       uint64 // of these blocks
+	BlocksPushed    uint64 // of those sent: unasked
+	PushesStored    uint64 // of those received: unasked
 	Requests        uint64 // sent
 	Duplicates      uint64 // requests sent for blocks that another peer owed
 	Cancels         uint64 // sent
 	Refused         uint64 // noData received, and answers that did not fit their request
-	Unsolicited     uint64 // answers that nobody waited for
+	Unsolicited     uint64 // answers that nobody waited for, and pushes that are not allowed
 	InvalidProofs   uint64 // answers that failed verification
 	InvalidRequests uint64 // malformed requests received
 	Checks          uint64 // conflict checks begun
@@ -32,9 +34,10 @@ func (m *Machine) Stats() Stats {
 // PeerInfo is what the machine knows of one peer.
 type PeerInfo struct {
 	Peer                       PeerID
-	Synced                     bool // its first sync has arrived; the next four fields mean nothing before
+	Synced                     bool // its first sync has arrived; the next five fields mean nothing before
 	Fork, Length               uint64
 	Uploading, Downloading     bool
+	AllowsPush                 bool
 	Contiguous                 uint64 // blocks it is known to hold without a gap from 0
 	Inflight, Window           int    // our requests
 	Queued                     int    // its requests that wait for an answer
@@ -48,7 +51,7 @@ func (m *Machine) Peers(dst []PeerInfo) []PeerInfo {
 	for _, p := range m.order {
 		dst = append(dst, PeerInfo{
 			Peer: p.id, Synced: p.synced, Fork: p.fork, Length: p.length, Contiguous: p.known.contig,
-			Uploading: p.uploading, Downloading: p.downloading,
+			Uploading: p.uploading, Downloading: p.downloading, AllowsPush: p.allowsPush,
 			Inflight: p.inflight, Window: m.window(p), Queued: len(p.served), Held: p.heldBytes,
 			BlocksReceived: p.blocksReceived, BytesReceived: p.bytesReceived,
 			BlocksSent: p.blocksSent, BytesSent: p.bytesSent,

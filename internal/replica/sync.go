@@ -15,11 +15,12 @@ func (m *Machine) onSync(p *peer, s *wire.Sync) {
 		clear(p.refusals)
 		p.rescanAll()
 		m.overtakeCheck(p)
+		p.push.restart()
 	}
 	fallen := p.synced && s.Fork < p.fork
 	p.synced, p.fork, p.length = true, s.Fork, s.Length
 	p.canUpgrade, p.hasManifest = s.CanUpgrade, s.HasManifest
-	p.uploading, p.downloading = s.Uploading, s.Downloading
+	p.uploading, p.downloading, p.allowsPush = s.Uploading, s.Downloading, s.AllowPush
 	p.acked, p.noUpgrade, p.noManifest = 0, false, false
 	m.checkIdle = m.checkIdle || !s.Downloading
 	m.touch(p)
@@ -146,7 +147,7 @@ func (m *Machine) onSetDownloading(on bool) {
 	m.downloading = on
 	m.checkIdle = true
 	for _, p := range m.order {
-		if p.toldDownloading != m.isDownloading() {
+		if p.toldDownloading != m.isDownloading() || p.toldPush != m.allowsPush() {
 			p.syncDue = true
 			m.touch(p)
 		}

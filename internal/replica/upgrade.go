@@ -36,7 +36,7 @@ func (m *Machine) otherCanUpgrade(p *peer) bool {
 // upgrade in flight, over all peers, and it asks for all that the remote has: never a part, never
 // more. It is asked whether or not anybody waits for it.
 func (m *Machine) askHead(p *peer) {
-	if m.upgrade == nil && m.canAskUpgrade(p) {
+	if m.upgrade == nil && m.canAskUpgrade(p) && m.mayAskUpgrade(p) {
 		if p.upgradeFail == 0 || !m.betterUpgrade(p) {
 			m.askUpgrade(p)
 		}
@@ -87,10 +87,13 @@ func (m *Machine) blockWithUpgrade(p *peer) (uint64, bool) {
 		if !ok || b >= p.length {
 			break
 		}
-		if m.fetches[b] == nil && p.known.has(b) && !p.refuses(b) {
+		if m.fetches[b] == nil && p.known.has(b) && !p.refuses(b) && m.mayAsk(b) {
 			return b, true
 		}
 		at = b
+	}
+	if m.pushOnly {
+		return 0, false
 	}
 	newest := p.length - 1
 	for _, w := range m.wants {
@@ -104,6 +107,9 @@ func (m *Machine) blockWithUpgrade(p *peer) (uint64, bool) {
 
 // mayGrow reports whether it is still open that some known peer has a longer head for us.
 func (m *Machine) mayGrow() bool {
+	if m.pushOnly && m.upgrade == nil {
+		return false // nobody is asked
+	}
 	if m.upgrade != nil || len(m.candidates) > 0 || m.applying != nil || m.opening > 0 && len(m.order) < updatePeers || !m.met && m.finding {
 		return true
 	}

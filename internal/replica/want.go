@@ -68,6 +68,9 @@ func (m *Machine) onWant(e Want) {
 	w.urgent = w.blocks == nil && w.priority > 0 && w.end-w.low <= maxUrgentRange
 	if w.urgent {
 		m.addUrgent(w)
+		if e.Force {
+			m.forcing = append(m.forcing, w)
+		}
 		m.rescan = hull(m.rescan, news)
 		return
 	}
@@ -147,6 +150,7 @@ func (m *Machine) removeWant(w *want) {
 		return
 	}
 	if w.urgent {
+		m.forcing = without(m.forcing, w)
 		for b := w.low; b < w.end; b++ {
 			if m.urgentRefs[b] > 0 {
 				m.dropUrgent(b)
