@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -20,6 +21,7 @@ var scenarios = []struct {
 	{"NoBootstrap", false, noBootstrap},
 	{"RollingRestart", false, rollingRestart},
 	{"Pause", false, pause},
+	{"Purge", false, purge},
 }
 
 // converge is the mesh as it should be: mirrors and readers get what was there before them, and what comes.
@@ -166,6 +168,36 @@ func pause(t *trial) {
 		t.append(l, 500)
 	}
 	t.ok(t.mesh.Resume(t.limit(), "mirror1", "reader1"))
+}
+
+// purge deletes everything at a mirror while the others download, from it too.
+func purge(t *trial) {
+	for _, w := range t.mesh.Writers {
+		t.write(w, 15_000)
+	}
+	victim := t.mesh.Mirrors[0]
+	t.seed(victim)
+	for _, l := range t.logs {
+		t.ok(Poll(t.limit(), func(ctx context.Context) error { return t.has(ctx, victim, l, batch) }))
+	}
+	t.seed(t.mesh.Mirrors[1:]...)
+	t.follow(t.mesh.Readers...)
+	for _, l := range t.logs {
+		t.ok(Poll(t.limit(), func(ctx context.Context) error { return t.has(ctx, t.mesh.Mirrors[1], l, batch) }))
+		if t.has(t.limit(), t.mesh.Mirrors[1], l, l.acked.Load()) == nil {
+			t.Errorf("the others had all of %s before it was purged: make more", l.name)
+		}
+		t.ok(victim.Purge(t.limit(), l.id))
+	}
+	t.purged[victim.Name] = true
+	t.arrived(t.mesh.Nodes()...)
+	cores, err := victim.Cores(t.limit())
+	t.ok(err)
+	for _, c := range cores {
+		if slices.ContainsFunc(t.logs, func(l *log) bool { return l.id == c.ID }) {
+			t.Errorf("%s still has %s", victim.Name, c.ID)
+		}
+	}
 }
 
 // play runs scenarios on a mesh, and sets it back after each. more is what they may leave behind.
