@@ -69,6 +69,32 @@ func TestIdleFeedsCloseAndReopen(t *testing.T) {
 	})
 }
 
+func TestSuspendClosesWhatNobodyUses(t *testing.T) {
+	onEach(t, func(t *testing.T, ds datastore.Batching) {
+		ctx := t.Context()
+		s := open(t, ds, corestore.Options{IdleTimeout: -1})
+		unused, used := must(t)(s.Named(ctx, "unused")), must(t)(s.Named(ctx, "used"))
+		appendText(t, unused, "x")
+		f := unused.Feed()
+		unused.Close()
+		if isClosed(f) {
+			t.Fatal("closed although idle feeds stay open")
+		}
+		if err := s.Suspend(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if !isClosed(f) || isClosed(used.Feed()) {
+			t.Errorf("unused feed closed: %v, used feed closed: %v", isClosed(f), isClosed(used.Feed()))
+		}
+		appendText(t, used, "goes on")
+		wantBlocks(t, must(t)(s.Named(ctx, "unused")), "x")
+		closeStore(t, s)
+		if err := s.Suspend(ctx); !errors.Is(err, corestore.ErrClosed) {
+			t.Errorf("a closed store: %v", err)
+		}
+	})
+}
+
 func TestResolveOfUnknownFeeds(t *testing.T) {
 	ctx := t.Context()
 	s := open(t, newMemory(), corestore.Options{})

@@ -98,26 +98,62 @@ func (s *shared) release(sl *slot) {
 func (s *shared) expire(sl *slot) {
 	s.mu.Lock()
 	// A timer that fires while acquire stops it finds a reference, or another timer running.
-	if sl.refs > 0 || sl.idle == nil || sl.busy != nil || s.slots[sl.dk] != sl {
-		s.mu.Unlock()
+	due := sl.idle != nil && s.takeIdle(sl)
+	s.mu.Unlock()
+	if !due {
 		return
 	}
-	sl.idle()
-	sl.idle = nil
+	if err := s.closeIdle(sl); err != nil {
+		s.opts.Logger.Error("closing an idle feed failed", "feed", sl.dk.Short(), "err", err)
+	}
+}
+
+// takeIdle keeps everybody from a feed that nobody uses, for closeIdle; false if somebody does. mu is held.
+func (s *shared) takeIdle(sl *slot) bool {
+	if sl.refs > 0 || sl.busy != nil || s.slots[sl.dk] != sl {
+		return false
+	}
+	if sl.idle != nil {
+		sl.idle()
+		sl.idle = nil
+	}
 	sl.busy = make(chan struct{})
-	s.mu.Unlock()
+	return true
+}
 
+// closeIdle closes a feed that takeIdle has taken.
+func (s *shared) closeIdle(sl *slot) error {
 	err := sl.feed.Close()
-
 	s.mu.Lock()
 	delete(s.slots, sl.dk)
 	close(sl.busy)
 	s.mu.Unlock()
-	if err != nil {
-		s.opts.Logger.Error("closing an idle feed failed", "feed", sl.dk.Short(), "err", err)
-		return
-	}
 	s.opts.Logger.Debug("idle feed closed", "feed", sl.dk.Short())
+	return err
+}
+
+// Suspend closes the feeds that nobody uses, without waiting for Options.IdleTimeout, and makes everything written so
+// far durable: before a machine sleeps, or when memory is short. The store goes on as before; whatever is asked for is
+// opened again. The error is ErrClosed, a feed's, ctx's, or the datastore's.
+func (s *Store) Suspend(ctx context.Context) error {
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	var unused []*slot
+	s.mu.Lock()
+	for _, sl := range s.slots {
+		if s.takeIdle(sl) {
+			unused = append(unused, sl)
+		}
+	}
+	s.mu.Unlock()
+	var errs []error
+	for _, sl := range unused {
+		errs = append(errs, s.closeIdle(sl))
+	}
+	return errors.Join(append(errs, s.sync(ctx))...)
 }
 
 // closeFeeds closes what is open. The group has ended: nobody opens or closes feeds any more, except

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -236,31 +235,4 @@ func ReadProof(r io.Reader) ([]byte, error) {
 		return nil, Errorf(CodeVerification, "the proof is not valid: it has more than %d bytes", maxProofBytes)
 	}
 	return b, nil
-}
-
-// repair drops what does not fit of a damaged feed, so that it is fetched again, and audits what is left.
-func (s *Server) repair(r *http.Request, key feed.Key, a Audit) (Audit, error) {
-	f, release, err := s.inspect(r.Context(), key)
-	if errors.Is(err, feed.ErrCorrupt) {
-		return a, nil // the audit has said so
-	}
-	if err != nil {
-		return a, err
-	}
-	defer release()
-	done, err := f.Repair(r.Context())
-	if errors.Is(err, feed.ErrCorrupt) {
-		a.Damage = append(a.Damage, "the head itself is damaged, which cannot be repaired: p2pcore purge, and fetch the feed again")
-		return a, nil
-	}
-	if err != nil {
-		return a, fmt.Errorf("repair %s: %w", key, err)
-	}
-	again, err := s.audit(r, key)
-	if err != nil {
-		return a, err
-	}
-	again.Damage, again.More = append(a.Damage, again.Damage...), a.More+again.More
-	again.Repaired = &Repaired{Blocks: done.Blocks, Nodes: done.Nodes}
-	return again, nil
 }

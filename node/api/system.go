@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/p2pcore/p2pcore/corestore"
 	"github.com/p2pcore/p2pcore/feed"
 	"github.com/p2pcore/p2pcore/node"
 )
@@ -108,12 +110,10 @@ func (s *Server) getVerify(w http.ResponseWriter, r *http.Request) error {
 			keys = append(keys, e.Key)
 		}
 	}
+	repair := r.Method == http.MethodPost && r.URL.Query().Get("repair") == "1"
 	out := newStream(w, r)
 	for _, key := range keys {
-		audit, err := s.audit(r, key)
-		if err == nil && !audit.OK && r.Method == http.MethodPost && r.URL.Query().Get("repair") == "1" {
-			audit, err = s.repair(r, key, audit)
-		}
+		audit, err := s.audit(r.Context(), key, repair)
 		if err != nil {
 			return out.fail(r, err)
 		}
@@ -124,38 +124,35 @@ func (s *Server) getVerify(w http.ResponseWriter, r *http.Request) error {
 	return out.event(Event{Event: "end"})
 }
 
-func (s *Server) audit(r *http.Request, key feed.Key) (Audit, error) {
-	ctx := r.Context()
-	e, err := s.entry(ctx, key)
+func (s *Server) audit(ctx context.Context, key feed.Key, repair bool) (Audit, error) {
+	done, err := s.cfg.Store.AuditFeed(ctx, key, corestore.AuditOptions{Repair: repair})
 	if err != nil {
-		return Audit{}, err
+		return Audit{}, err // the feed was known when the request began
 	}
-	a := Audit{Key: key.Hex(), ID: key.String(), Name: e.Name, Damage: []string{}}
-	f, release, err := s.inspect(ctx, key)
-	if errors.Is(err, feed.ErrCorrupt) {
-		a.Damage = append(a.Damage, err.Error())
-		return a, nil
+	a := Audit{
+		Key: key.Hex(), ID: key.String(), Name: done.Name, Damage: []string{}, OK: done.Left == nil,
+		Length: done.Info.Length, LocalBlocks: done.Info.LocalBlocks,
 	}
-	if err != nil {
-		return Audit{}, err
-	}
-	defer release()
-	info := f.Info()
-	a.Length, a.LocalBlocks = info.Length, info.LocalBlocks
-	err = f.Check(ctx)
-	var damage *feed.CheckError
-	switch {
-	case err == nil:
-		a.OK = true
-	case errors.As(err, &damage):
-		for _, d := range damage.Damages {
-			a.Damage = append(a.Damage, fmt.Sprintf("%s %d: %v", d.What, d.Index, d.Err))
-		}
-		a.More = damage.More
-	case errors.Is(err, feed.ErrCorrupt):
-		a.Damage = append(a.Damage, err.Error())
-	default:
-		return Audit{}, fmt.Errorf("audit %s: %w", key, err)
+	a.add(done.Damage)
+	if r := done.Repaired; r != nil {
+		a.Repaired = &Repaired{Blocks: r.Blocks, Nodes: r.Nodes}
+		a.add(done.Left)
+	} else if repair && !a.OK {
+		a.Damage = append(a.Damage, "the head itself is damaged, which cannot be repaired: p2pcore purge, and fetch the feed again")
 	}
 	return a, nil
+}
+
+// add lists damage.
+func (a *Audit) add(damage error) {
+	var list *feed.CheckError
+	switch {
+	case errors.As(damage, &list):
+		for _, d := range list.Damages {
+			a.Damage = append(a.Damage, d.String())
+		}
+		a.More += list.More
+	case damage != nil:
+		a.Damage = append(a.Damage, damage.Error())
+	}
 }
