@@ -12,7 +12,8 @@ import (
 // TestCloseCarriesOutWhatItTakesIn: who appends while the server closes gets an answer that says what has been stored.
 func TestCloseCarriesOutWhatItTakesIn(t *testing.T) {
 	s := newServer(t)
-	named(t, s, "log")
+	changes := named(t, s, "log").Feed().Subscribe()
+	defer changes.Close()
 	h := httptest.NewServer(s)
 	defer h.Close()
 	body, pipe := io.Pipe()
@@ -22,7 +23,10 @@ func TestCloseCarriesOutWhatItTakesIn(t *testing.T) {
 	}
 	closed := make(chan error)
 	go func() {
-		io.WriteString(pipe, strings.Repeat("a line\n", maxBatchBlocks+1)) // of which the server has stored a batch when it reads the rest
+		io.WriteString(pipe, strings.Repeat("a line\n", maxBatchBlocks+1))
+		if _, err := changes.Next(t.Context()); err != nil { // the first batch
+			t.Error(err)
+		}
 		go func() { closed <- s.Close() }()
 		<-s.group.Context().Done()
 		io.WriteString(pipe, "the last\n")
