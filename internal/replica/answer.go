@@ -264,13 +264,18 @@ func (m *Machine) applied(p *peer, r *request, e Applied) {
 	if e.Stored {
 		m.received(p, r.size)
 	}
-	if e.Stored || m.stores(r.block) {
-		if m.have.Set(r.block, true) {
-			m.arrived(r.block)
-		}
+	// A change that tells of the block comes before Applied, and one that tells that it is gone again may too. So what the
+	// feed holds counts, and not that the block was stored.
+	switch {
+	case m.have.Has(r.block):
 		return
+	case m.stores(r.block):
+		m.have.Set(r.block, true)
+		m.arrived(r.block)
+		return
+	case !e.Stored:
+		p.refuse(r.block)
 	}
-	p.refuse(r.block)
 	m.requeue(r)
 }
 
