@@ -395,3 +395,24 @@ func TestHandshakeKeyKeepsStrangersOut(t *testing.T) {
 	connect(t, stranger, a)
 	wantBlocks(t, copied, "first")
 }
+
+// TestHandshakeDefaultIsTheDefaultFeed: the groups of one default feed replicate, and others stay out.
+func TestHandshakeDefaultIsTheDefaultFeed(t *testing.T) {
+	t.Parallel()
+	sa, sc := newStore(t), newStore(t)
+	key := sa.DefaultKey()
+	sb := newStoreWith(t, corestore.Options{DefaultKey: &key})
+	a, b, stranger := newNode(t, sa, WithDefaultHandshakeKey()), newNode(t, sb, WithDefaultHandshakeKey()), newNode(t, sc, WithDefaultHandshakeKey())
+	s := named(t, sa, "log")
+	appendBlocks(t, s, "first")
+	copied := keyed(t, sc, s.Key())
+	if err := stranger.Connect(testContext(t), info(a)); err != nil {
+		t.Fatal(err)
+	}
+	connect(t, b, a)
+	wantBlocks(t, keyed(t, sb, s.Key()), "first")
+	eventually(t, "the stranger is cut off", func() bool { return !stranger.links.live(a.Host().ID()) })
+	if copied.Info().Length != 0 {
+		t.Error("a group with another default feed has been let in")
+	}
+}

@@ -34,7 +34,12 @@ func testContext(t testing.TB) context.Context {
 
 func newStore(t testing.TB) *corestore.Store {
 	t.Helper()
-	store, err := corestore.Open(testContext(t), dssync.MutexWrap(datastore.NewMapDatastore()), corestore.Options{})
+	return newStoreWith(t, corestore.Options{})
+}
+
+func newStoreWith(t testing.TB, opts corestore.Options) *corestore.Store {
+	t.Helper()
+	store, err := corestore.Open(testContext(t), dssync.MutexWrap(datastore.NewMapDatastore()), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -121,6 +121,10 @@ func (n *Node) start(store *corestore.Store) error {
 		return ErrServed
 	}
 
+	if n.cfg.handshakeDefault {
+		key := store.DefaultKey()
+		n.cfg.handshakeKey = &key
+	}
 	n.links = newLinks(n.host, n.group, boot, n.log)
 	n.links.serve = n.serve
 	n.links.changed = n.linkChanged

@@ -43,11 +43,13 @@ type config struct {
 	relayServer  bool // the node is the relay of a private network, see StartBootstrap
 	dhtServer    bool
 	handshakeKey *feed.Key
-	tcp          string // where to listen for raw TCP; empty: nowhere
-	tcpIdentity  bool
-	metrics      prometheus.Registerer
-	log          *slog.Logger
-	agent        string
+	// handshakeDefault makes the store's default feed the handshakeKey.
+	handshakeDefault bool
+	tcp              string // where to listen for raw TCP; empty: nowhere
+	tcpIdentity      bool
+	metrics          prometheus.Registerer
+	log              *slog.Logger
+	agent            string
 }
 
 func defaults() config {
@@ -148,6 +150,12 @@ func WithDHTServer(on bool) Option {
 // named by Connect or AddPeer, is shown that discovery key first.
 func WithHandshakeKey(key feed.Key) Option {
 	return func(c *config) error { c.handshakeKey = &key; return nil }
+}
+
+// WithDefaultHandshakeKey is WithHandshakeKey with the default feed of the store: the group's face is its door as well.
+// The other members open their stores with corestore.Options.DefaultKey.
+func WithDefaultHandshakeKey() Option {
+	return func(c *config) error { c.handshakeDefault = true; return nil }
 }
 
 // WithTCP listens at addr, HOST:PORT, for JavaScript peers without libp2p: on each TCP connection they replicate a
