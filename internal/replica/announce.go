@@ -95,6 +95,7 @@ func (m *Machine) dropGap(gap merkle.Range) {
 	for _, p := range m.order {
 		p.queueDrop(gap)
 		p.remoteWants.changed(gap)
+		p.stale(gap) // it has not announced what it got while we held it
 		m.touch(p)
 	}
 	m.regressWants(gap.Start)
