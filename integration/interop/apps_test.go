@@ -106,7 +106,7 @@ func beeEntries(n, generation int) map[string]string {
 
 // A machine that has nothing but the key keeps the bee when its writer has gone, and another Node process reads it whole.
 func TestHyperbeeFromMirror(t *testing.T) {
-	play(t, between(), func(s *scene) {
+	play(t, applications(), func(s *scene) {
 		mirror := s.relay()
 		bee := s.app(s.writer, "bee", nil)
 		entries := beeEntries(500, 0)
@@ -135,7 +135,7 @@ func TestHyperbeeFromMirror(t *testing.T) {
 
 // A drive is two feeds, of which the second one's key is in the first.
 func TestHyperdriveFromMirror(t *testing.T) {
-	play(t, between(), func(s *scene) {
+	play(t, applications(), func(s *scene) {
 		mirror := s.relay()
 		drive := s.app(s.writer, "drive", nil)
 		files := make(map[string]string)
@@ -171,7 +171,7 @@ func TestHyperdriveFromMirror(t *testing.T) {
 // Two machines are between the writer of a bee and its reader, who sees each batch soon after it was written.
 func TestHyperbeeThroughTwoRelays(t *testing.T) {
 	const batches = 10
-	play(t, between(), func(s *scene) {
+	play(t, applications(), func(s *scene) {
 		near, far := s.relay(), s.relay()
 		bee := s.app(s.writer, "bee", nil)
 		key := bee.key()

@@ -179,6 +179,7 @@ func (p *goParty) stop() {
 type goLog struct {
 	*goParty
 	*feed.Session
+	received map[string][]string // messages of extensions by name; under mu
 }
 
 func (p *goParty) open(o opening) log {
@@ -192,7 +193,7 @@ func (p *goParty) session(o opening) *goLog {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	l := &goLog{p, s}
+	l := &goLog{p, s, make(map[string][]string)}
 	p.logs = append(p.logs, l)
 	return l
 }
@@ -409,6 +410,43 @@ func (l *goLog) treeHash(length int) feed.Hash {
 	h, err := l.TreeHash(l.ctx, uint64(length))
 	l.must(err)
 	return h
+}
+
+// exchange is the feed's part in replication.
+func (l *goLog) exchange() (x *protocol.Exchange) {
+	l.t.Helper()
+	l.online()
+	l.until(func() bool {
+		x = l.node.Replicator().Exchange(l.key().DiscoveryKey())
+		return x != nil
+	})
+	return x
+}
+
+func (l *goLog) extension(name string) {
+	l.t.Helper()
+	_, err := l.exchange().OnExtension(name, func(_ context.Context, _ protocol.Peer, message []byte) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.received[name] = append(l.received[name], string(message))
+	})
+	l.must(err)
+}
+
+func (l *goLog) extend(name, message string) {
+	l.t.Helper()
+	l.must(l.exchange().Broadcast(name, []byte(message)))
+}
+
+func (l *goLog) extended(name string, count int) (messages []string) {
+	l.t.Helper()
+	l.until(func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		messages = slices.Clone(l.received[name])
+		return len(messages) >= count
+	})
+	return messages
 }
 
 func (l *goLog) conflict() {

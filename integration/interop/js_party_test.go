@@ -22,6 +22,7 @@ type jsParty struct {
 	port     string // of TCP, when it listens
 	address  string // of libp2p, when it listens
 	expected []string
+	dir      string
 	stopped  bool
 	counters map[string]counters // of each feed, once it has stopped
 }
@@ -35,9 +36,9 @@ func newJS(t *testing.T, ctx context.Context) *jsParty {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &jsParty{t: t, ctx: ctx, process: process}
+	p := &jsParty{t: t, ctx: ctx, process: process, dir: t.TempDir()}
 	t.Cleanup(p.stop)
-	p.call("open", args{"dir": t.TempDir()}, &p.store)
+	p.call("open", args{"dir": p.dir}, &p.store)
 	return p
 }
 
@@ -91,10 +92,17 @@ func (p *jsParty) stop() {
 	}
 }
 
-// kill ends the process as a machine that breaks down.
-func (p *jsParty) kill() {
-	p.stopped = true
+// restart kills the process, as a machine that breaks down, and opens its directory in another one.
+func (p *jsParty) restart() {
+	p.t.Helper()
 	p.process.kill()
+	p.port, p.address = "", ""
+	process, err := processes.take()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.process = process
+	p.call("open", args{"dir": p.dir}, &p.store)
 }
 
 func (p *jsParty) listen(n network) string {
@@ -121,11 +129,16 @@ func (p *jsParty) dial(n network, address string) {
 		p.call("dial", args{"store": p.store, "address": address}, nil)
 		return
 	}
+	p.call("connect", args{"store": p.store, "port": number(p.t, portOf(p.t, address))}, nil)
+}
+
+func portOf(t *testing.T, address string) string {
+	t.Helper()
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
-	p.call("connect", args{"store": p.store, "port": number(p.t, port)}, nil)
+	return port
 }
 
 func number(t *testing.T, text string) int {
@@ -349,6 +362,30 @@ func (l *jsLog) treeHash(length int) (h feed.Hash) {
 		l.t.Fatal(err)
 	}
 	return feed.Hash(b)
+}
+
+func (l *jsLog) extension(name string) {
+	l.t.Helper()
+	l.do("extension", args{"name": name}, nil)
+}
+
+func (l *jsLog) extend(name, message string) {
+	l.t.Helper()
+	l.do("extend", args{"name": name, "message": hex.EncodeToString([]byte(message))}, nil)
+}
+
+func (l *jsLog) extended(name string, count int) (messages []string) {
+	l.t.Helper()
+	var encoded []string
+	l.do("extended", args{"name": name, "count": count}, &encoded)
+	for _, text := range encoded {
+		message, err := hex.DecodeString(text)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		messages = append(messages, string(message))
+	}
+	return messages
 }
 
 func (l *jsLog) conflict() {

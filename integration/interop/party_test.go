@@ -73,6 +73,10 @@ type log interface {
 	// tail reads count blocks from start as they come.
 	tail(start, count int) []string
 	treeHash(length int) feed.Hash
+	// extension takes messages of a name, extend sends one to all peers, and extended waits until so many have come.
+	extension(name string)
+	extend(name, message string)
+	extended(name string, count int) []string
 	// conflict waits until the feed is frozen.
 	conflict()
 	close()

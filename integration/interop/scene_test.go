@@ -21,6 +21,7 @@ type setup struct {
 	network        network
 	writer, reader kind
 	writerDials    bool
+	middle         kind // of the machines between them; Go if empty
 }
 
 // setups are all in which every scenario runs.
@@ -32,7 +33,7 @@ func setups() (all []setup) {
 	for _, pair := range pairs {
 		for _, n := range []network{tcp, libp2p} {
 			for _, writerDials := range []bool{false, true} {
-				all = append(all, setup{n, pair[0], pair[1], writerDials})
+				all = append(all, setup{n, pair[0], pair[1], writerDials, ""})
 			}
 		}
 	}
@@ -49,22 +50,35 @@ func across() (some []setup) {
 	return some
 }
 
-// between are setups for a scenario of JavaScript applications that have p2pcore in between.
-func between() (all []setup) {
-	for _, n := range []network{tcp, libp2p} {
-		for _, writerDials := range []bool{false, true} {
-			all = append(all, setup{n, js, js, writerDials})
+// chains are setups for a scenario with machines between writer and reader.
+func chains() (all []setup) {
+	kinds := [][2]kind{{js, ours}, {ours, js}, {ours, ours}}
+	if *baseline {
+		kinds = [][2]kind{{js, js}}
+	}
+	for _, k := range kinds {
+		for _, n := range []network{tcp, libp2p} {
+			for _, writerDials := range []bool{false, true} {
+				all = append(all, setup{n, k[0], k[0], writerDials, k[1]})
+			}
 		}
 	}
 	return all
 }
+
+// applications are those of chains with JavaScript at both ends.
+func applications() []setup { return chains()[:4] }
 
 func (s setup) String() string {
 	dials := "reader dials"
 	if s.writerDials {
 		dials = "writer dials"
 	}
-	return strings.ReplaceAll(fmt.Sprintf("%s to %s, %s, %s", s.writer, s.reader, s.network, dials), " ", "_")
+	way := fmt.Sprintf("%s to %s", s.writer, s.reader)
+	if s.middle != "" {
+		way = fmt.Sprintf("%s to %s to %s", s.writer, s.middle, s.reader)
+	}
+	return strings.ReplaceAll(fmt.Sprintf("%s, %s, %s", way, s.network, dials), " ", "_")
 }
 
 // scene is one run of a scenario.
@@ -110,8 +124,11 @@ func (s *scene) party(k kind) (p party) {
 // relay makes a machine between writer and reader.
 func (s *scene) relay() party {
 	s.Helper()
-	if *baseline {
+	switch {
+	case *baseline:
 		return s.party(js)
+	case s.middle != "":
+		return s.party(s.middle)
 	}
 	return s.party(ours)
 }

@@ -236,7 +236,7 @@ const commands = {
   extension ({ core, name }) {
     const messages = []
     things[core].received.set(name, messages)
-    things[core].core.registerExtension(name, { onmessage: message => messages.push(hex(message)) })
+    things[core].core.registerExtension(name, { encoding: 'binary', onmessage: message => messages.push(hex(message)) })
   },
   extend ({ core, name, message }) {
     things[core].core.extensions.get(name).broadcast(unhex(message))
@@ -297,7 +297,7 @@ const commands = {
     things[raw].raw.send(messages)
   },
   rawReceive: ({ raw, type, count }) => things[raw].raw.receive(type, count),
-  rawState: ({ raw, state }) => things[raw].raw.reach(state)
+  rawState: ({ raw, states }) => things[raw].raw.reach(states)
 }
 
 function keyPair (seed) {

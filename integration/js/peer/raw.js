@@ -53,8 +53,8 @@ module.exports = class Raw {
     return this.received[type]
   }
 
-  async reach (state) {
-    while (this.state !== state) await new Promise(resolve => setTimeout(resolve, 2))
+  async reach (states) {
+    while (!states.includes(this.state)) await new Promise(resolve => setTimeout(resolve, 2))
   }
 
   end () {
