@@ -95,7 +95,7 @@ func (s *Session) Get(ctx context.Context, index uint64) ([]byte, error) {
 		return nil, err
 	}
 	defer done()
-	want := Want{Range: Range{Start: index, End: index + 1}}
+	want := Want{Range: Range{Start: index, End: index + 1}, Force: s.options.Force}
 	for {
 		if err := source.Fetch(ctx, want); err != nil {
 			return nil, because(ctx, err)

@@ -22,6 +22,9 @@ type SessionOptions struct {
 	Timeout time.Duration
 	// Local never asks the Source: what is not stored is ErrNotAvailable or ErrOutOfRange at once.
 	Local bool
+	// Force has Get ask the Source although it is told to ask for nothing, as that of a feed which takes only what is
+	// pushed (protocol.ExchangeOptions.PushOnly).
+	Force bool
 	// OnClose is called once, at the end of the Close that ends the session or when the feed closes.
 	OnClose func()
 }

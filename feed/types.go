@@ -96,4 +96,5 @@ type Want struct {
 	Linear   bool     // fetch in order; else in any order that suits
 	Priority int      // higher first
 	Follow   bool     // no end: also whatever the feed grows by, until ctx ends
+	Force    bool     // ask for it although the Source is told to ask for nothing; at most 256 blocks in a Range
 }

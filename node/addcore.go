@@ -28,6 +28,7 @@ func (r *Replicator) AddCore(f *feed.Feed) (remove func(), err error) {
 		e = r.add(f)
 	}
 	e.added++
+	r.tellPush(e)
 	conns := r.connsLocked()
 	r.mu.Unlock()
 	e.x.SetDownloading(true)
@@ -43,6 +44,7 @@ func (r *Replicator) AddCore(f *feed.Feed) (remove func(), err error) {
 		}
 		removed = true
 		e.added--
+		r.tellPush(e)
 		last := !e.wanted() && r.entries[dk] == e
 		if last && e.release == nil {
 			delete(r.entries, dk) // nobody else holds the feed open

@@ -61,6 +61,7 @@ type Replicator struct {
 	entries    map[feed.DiscoveryKey]*entry     // under mu
 	listens    map[feed.DiscoveryKey]*listening // under mu
 	finding    map[feed.DiscoveryKey]struct{}   // under mu: peers of the feed are being looked for
+	pushes     map[feed.DiscoveryKey]PushMode   // under mu: those that are not the zero mode
 	leaving    map[*entry]struct{}              // under mu: out of entries, and not in retired yet
 	retired    hyper.Stats                      // under mu: the sum of all entries that were dropped
 	closed     bool                             // under mu
@@ -75,6 +76,7 @@ type entry struct {
 
 	// under Replicator.mu
 	active  bool        // the feed has a session
+	push    PushMode    // as the exchange was told
 	added   int         // times that it was added and not removed
 	linger  func() bool // stops the timer that ends the downloading; nil if none runs
 	release func()      // gives our reference to the feed back; nil while we hold none
@@ -103,6 +105,7 @@ func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
 		entries: make(map[feed.DiscoveryKey]*entry),
 		listens: make(map[feed.DiscoveryKey]*listening),
 		finding: make(map[feed.DiscoveryKey]struct{}),
+		pushes:  make(map[feed.DiscoveryKey]PushMode),
 		leaving: make(map[*entry]struct{}),
 	}
 	stopActive, stopRemove := store.OnActive(r.onActive), store.OnRemove(r.onRemove)
@@ -147,6 +150,7 @@ func (r *Replicator) onActive(f *feed.Feed, active bool) {
 		e = r.add(f)
 	}
 	e.active = active
+	r.tellPush(e)
 	if e.linger != nil {
 		e.linger()
 		e.linger = nil
@@ -182,6 +186,7 @@ func (r *Replicator) add(f *feed.Feed) *entry {
 		e.x.SetFinding(true)
 	}
 	r.entries[e.dk] = e
+	r.tellPush(e)
 	return e
 }
 

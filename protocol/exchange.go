@@ -50,6 +50,12 @@ type ExchangeOptions struct {
 	// up for what the writer puts in its place. A feed that is still empty then gets nothing from a writer
 	// that has ever truncated.
 	RefuseForks bool
+	// AllowPush lets peers send blocks that were not asked for, and tells them so while the feed is downloading. They are
+	// verified and stored, wanted or not. See SetAllowPush.
+	AllowPush bool
+	// PushOnly asks nothing of peers but what a session with Force gets, and the manifest of an empty feed: the feed is
+	// what is pushed to it. See SetPushOnly.
+	PushOnly bool
 	// OnIdle is called when the last open channel has closed. It runs on the exchange's own
 	// goroutine: it must not block, nor close the exchange or a connection.
 	OnIdle func()
@@ -93,6 +99,8 @@ type Exchange struct {
 	opening     map[*channel]func() bool    // opened here a moment ago; stops the timer of openingOver
 	finding     bool
 	downloading bool
+	allowPush   bool
+	pushOnly    bool
 	frozen      bool // the feed was when its last change was taken
 	outbox      []outgoing
 	alarmAt     time.Time // when the alarm that is set goes off; zero if none is
@@ -129,6 +137,12 @@ func NewExchange(core Core, opts ExchangeOptions) *Exchange {
 	x.frozen = core.Info().Frozen
 	x.sub = core.SubscribeFunc(x.feedChanged)
 	core.SetSource(x)
+	if opts.AllowPush {
+		x.SetAllowPush(true)
+	}
+	if opts.PushOnly {
+		x.SetPushOnly(true)
+	}
 	if opts.Downloading {
 		x.SetDownloading(true)
 	}

@@ -18,6 +18,7 @@ type PeerInfo struct {
 	RemoteContiguous uint64 // blocks it is known to hold without a gap from block 0
 	Uploading        bool   // it serves
 	Downloading      bool   // it wants the feed
+	AllowsPush       bool   // it may be sent blocks that it did not ask for
 
 	Inflight, Window           int // our requests that wait for an answer, and how many may
 	Queued                     int // its requests that wait for one
@@ -34,11 +35,13 @@ type Stats struct {
 	BytesReceived   uint64 // of these blocks
 	BlocksSent      uint64
 	BytesSent       uint64 // of these blocks
+	BlocksPushed    uint64 // of those sent: unasked
+	PushesStored    uint64 // of those received: unasked
 	Requests        uint64 // sent
 	Duplicates      uint64 // requests sent for blocks that another peer owed
 	Cancels         uint64 // sent
 	Refused         uint64 // requests that a peer did not answer with what was asked
-	Unsolicited     uint64 // answers that nobody waited for
+	Unsolicited     uint64 // answers that nobody waited for, and pushes that are not allowed
 	InvalidProofs   uint64 // answers that failed verification; nothing of them was stored
 	InvalidRequests uint64 // malformed requests received
 	Checks          uint64 // peers that had to prove their head, after an answer that contradicted ours
@@ -55,6 +58,7 @@ func (x *Exchange) Stats() Stats {
 		Peers: s.Peers, Wants: s.Wants, Inflight: s.Inflight,
 		BlocksReceived: s.BlocksReceived, BytesReceived: s.BytesReceived,
 		BlocksSent: s.BlocksSent, BytesSent: s.BytesSent,
+		BlocksPushed: s.BlocksPushed, PushesStored: s.PushesStored,
 		Requests: s.Requests, Duplicates: s.Duplicates, Cancels: s.Cancels, Refused: s.Refused, Unsolicited: s.Unsolicited,
 		InvalidProofs: s.InvalidProofs, InvalidRequests: s.InvalidRequests, Checks: s.Checks, Reorgs: s.Reorgs, Stalls: s.Stalls,
 	}
@@ -74,6 +78,8 @@ func (s *Stats) Retire(o Stats) {
 	s.BytesReceived += o.BytesReceived
 	s.BlocksSent += o.BlocksSent
 	s.BytesSent += o.BytesSent
+	s.BlocksPushed += o.BlocksPushed
+	s.PushesStored += o.PushesStored
 	s.Requests += o.Requests
 	s.Duplicates += o.Duplicates
 	s.Cancels += o.Cancels
@@ -134,7 +140,7 @@ func (ch *channel) info(p replica.PeerInfo) PeerInfo {
 	return PeerInfo{
 		Name: ch.link.conn.cfg.Peer, Initiator: ch.link.conn.cfg.Initiator,
 		Synced: p.Synced, RemoteFork: p.Fork, RemoteLength: p.Length, RemoteContiguous: p.Contiguous,
-		Uploading: p.Uploading, Downloading: p.Downloading,
+		Uploading: p.Uploading, Downloading: p.Downloading, AllowsPush: p.AllowsPush,
 		Inflight: p.Inflight, Window: p.Window, Queued: p.Queued,
 		BlocksReceived: p.BlocksReceived, BlocksSent: p.BlocksSent,
 		BytesReceived: p.BytesReceived, BytesSent: p.BytesSent,

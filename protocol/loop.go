@@ -22,6 +22,7 @@ const (
 	alarm                          // the alarm has gone off
 	setDownloading                 // on
 	setFinding                     // on
+	setPush                        // on: of allowPush, else of pushOnly, by only
 	reopenLink                     // ch.link wants a channel again
 	barrier                        // done is closed when all before has been handed to the connections
 )
@@ -31,6 +32,7 @@ type item struct {
 	kind     itemKind
 	seeks    bool
 	on       bool
+	only     bool
 	local    bool // we have closed the channel, or its connection has ended
 	rejected bool // the remote does not know the feed
 	cost     int
@@ -129,6 +131,13 @@ func (x *Exchange) handle(now time.Time, it *item) {
 			x.downloading = it.on
 			x.reopenAll()
 		}
+	case setPush:
+		if it.only {
+			x.pushOnly = it.on
+		} else {
+			x.allowPush = it.on
+		}
+		x.step(now, replica.SetPush{Allow: x.allowPush, Only: x.pushOnly})
 	case setFinding:
 		x.finding = it.on
 		x.prospects(now)

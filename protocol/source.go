@@ -22,6 +22,7 @@ func (x *Exchange) Fetch(ctx context.Context, w feed.Want) error {
 	_, err := x.wish(ctx, func(t replica.Ticket) replica.Event {
 		return replica.Want{
 			Ticket: t, Range: w.Range, Blocks: w.Blocks, Linear: w.Linear, Priority: w.Priority, Follow: w.Follow,
+			Force: w.Force,
 		}
 	})
 	return err

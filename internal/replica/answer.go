@@ -99,6 +99,12 @@ func (m *Machine) onData(p *peer, d *wire.Data) {
 		return
 	}
 	r.rebased = d.Proof.Upgrade != nil && d.Proof.Upgrade.Start != r.upgrade.Start
+	if r.follows != nil && r.upgrade.Length > 0 && r.rebased {
+		m.finish(r)
+		m.upgradeMissed(p, r)
+		m.requeue(r)
+		return
+	}
 	if d.Proof.Block != nil {
 		r.size = uint64(len(d.Proof.Block.Value))
 		p.meanSize = smooth(p.meanSize, len(d.Proof.Block.Value))

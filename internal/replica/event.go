@@ -62,7 +62,7 @@ type (
 		Linear   bool
 		Priority int
 		Follow   bool
-		Force    bool // it is asked for although SetPush says Only; only for single gets, of Priority above 0
+		Force    bool // somebody waits, and it is asked for although SetPush says Only; at most 256 blocks in a range
 	}
 
 	// WantUpgrade is resolved with Grown once the head has moved, and without as soon as no known

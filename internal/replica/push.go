@@ -174,6 +174,9 @@ func (m *Machine) chain(p *peer, s *serving, req *merkle.Request) bool {
 		return false
 	}
 	g.chain = s
+	if s.id == 0 || p.fork != m.info.Fork {
+		return true // it wants to see the whole head
+	}
 	at, u := m.provenTo(p), *req.Upgrade
 	if at <= u.Start || u.Length > merkle.MaxLength || at >= u.Start+u.Length {
 		return true

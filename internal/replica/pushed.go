@@ -50,7 +50,8 @@ func (m *Machine) mayAskUpgrade(p *peer) bool {
 }
 
 // onPushed takes what p has sent unasked. Where pushes are not allowed it is passed over and no offence: p may have
-// sent it before it heard so. So is what is of no use here. The rest is verified like an answer.
+// sent it before it heard so. So is what is of no use here. The rest is verified like an answer; a block past our
+// length may be one that an earlier push, not yet verified, brings the head for.
 func (m *Machine) onPushed(p *peer, d *wire.Data) {
 	b, u := d.Proof.Block, d.Proof.Upgrade
 	longer := u != nil && u.End() > m.info.Length
@@ -61,8 +62,7 @@ func (m *Machine) onPushed(p *peer, d *wire.Data) {
 		}
 		return
 	case m.info.Frozen, d.Proof.Fork != m.info.Fork, p.check != nil, p.taking >= maxTaking,
-		b == nil && !longer, b != nil && !longer && (m.holds(b.Index) || b.Index >= m.info.Length),
-		b != nil && b.Index >= bitfield.MaxIndex:
+		b == nil && !longer, b != nil && !longer && m.holds(b.Index), b != nil && b.Index >= bitfield.MaxIndex:
 		return
 	}
 	r := &request{peer: p, state: stateApplying, fork: d.Proof.Fork}
@@ -134,7 +134,8 @@ func (m *Machine) received(p *peer, size uint64) {
 }
 
 // upgradeMissed is for an upgrade that did not fit. A Hypercore peer of which we allow pushes answers the first one on
-// a channel from length 0, and the next one as it is asked for: so it is asked again at once.
+// a channel from length 0, and the first one about a new fork from where it was on the old one; the next one it answers
+// as it is asked for. So it is asked again at once.
 func (m *Machine) upgradeMissed(p *peer, r *request) {
 	if p.rebased++; !r.rebased || p.rebased > maxRebased {
 		m.pauseUpgrade(p)

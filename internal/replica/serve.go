@@ -248,9 +248,7 @@ func (m *Machine) sendAnswer(p *peer, a answer) {
 	}
 	a.s.live = false
 	m.send(p, a.msg)
-	if a.s.pushed {
-		m.stats.BlocksPushed++
-	} else {
+	if !a.s.pushed {
 		delete(p.served, a.s.id)
 		m.answeredPeer(p, a.msg)
 	}
@@ -261,6 +259,9 @@ func (m *Machine) sendAnswer(p *peer, a answer) {
 	if ok && d.Proof.Block != nil {
 		n := uint64(len(d.Proof.Block.Value))
 		m.stats.BlocksSent++
+		if a.s.pushed {
+			m.stats.BlocksPushed++
+		}
 		m.stats.BytesSent += n
 		p.blocksSent++
 		p.bytesSent += n

@@ -65,7 +65,7 @@ func (m *Machine) onWant(e Want) {
 			news = hull(news, merkle.Range{Start: b, End: b + 1})
 		}
 	}
-	w.urgent = w.blocks == nil && w.priority > 0 && w.end-w.low <= maxUrgentRange
+	w.urgent = w.blocks == nil && (w.priority > 0 || e.Force) && w.end-w.low <= maxUrgentRange
 	if w.urgent {
 		m.addUrgent(w)
 		if e.Force {
