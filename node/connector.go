@@ -41,8 +41,8 @@ type target struct {
 	// under connector.mu
 	addrs   []ma.Multiaddr
 	reasons map[reason]struct{}
-	added   int          // calls of AddPeer that count; the reason byConfig stands for all of them
-	fails   int          // attempts and short streams since it last went well
+	added   int // calls of AddPeer that count; the reason byConfig stands for all of them
+	redial  redial
 	tried   bool         // an attempt has come to an end
 	waiters []chan error // each has capacity 1 and gets the result of the next attempt
 	wake    chan struct{}
@@ -137,7 +137,7 @@ func (c *connector) add(p peer.AddrInfo, why reason, waiter chan error) *target 
 	}
 	if waiter != nil {
 		t.waiters = append(t.waiters, waiter)
-		t.fails = 0
+		t.redial.anew()
 	}
 	return t
 }
@@ -234,6 +234,26 @@ func (c *connector) settle(ctx context.Context, why reason) error {
 	}
 }
 
+// news makes the pauses of all peers short again and ends them: the network is another one.
+func (c *connector) news() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.targets {
+		t.redial.anew()
+		signal(t.wake)
+	}
+}
+
+// called is poke for a peer that has connected to us, so that failures to reach it count no more.
+func (c *connector) called(p peer.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t := c.targets[p]; t != nil {
+		t.redial.anew()
+		signal(t.wake)
+	}
+}
+
 // poke wakes p's goroutine: a connection or a stream with it came or went.
 func (c *connector) poke(p peer.ID) {
 	c.mu.Lock()
@@ -247,25 +267,35 @@ func (c *connector) poke(p peer.ID) {
 func (c *connector) keep(ctx context.Context, t *target) {
 	defer c.answer(t, ErrClosed)
 	for ctx.Err() == nil && c.wanted(t) {
-		if c.links.live(t.id) {
-			began := time.Now()
-			if !c.watch(ctx, t) {
+		if !c.links.live(t.id) {
+			if err := c.attempt(ctx, t); err != nil {
+				c.mu.Lock()
+				wait := t.redial.failed(time.Now())
+				c.mu.Unlock()
+				c.log.Debug("peer not reached", "peer", t.id, "err", err)
+				c.answer(t, err)
+				c.pause(ctx, t, wait)
 				continue
 			}
-			c.count(t, time.Since(began) < settled)
-			// A reset may mean that another stream takes this one's place: let it come first.
-			pause(ctx, resetMin+rand.N(resetMax-resetMin), nil)
+		}
+		began := time.Now()
+		if !c.watch(ctx, t) {
 			continue
 		}
-		err := c.attempt(ctx, t)
-		if err == nil {
-			continue
-		}
-		fails := c.count(t, true)
-		c.log.Debug("peer not reached", "peer", t.id, "err", err)
-		c.answer(t, err)
-		wait := min(redialMin<<min(fails-1, 16), redialMax)
-		pause(ctx, wait/2+rand.N(wait), t.wake)
+		c.mu.Lock()
+		wait := t.redial.ended(time.Now(), time.Since(began))
+		c.mu.Unlock()
+		// A reset may mean that another stream takes this one's place: let it come first.
+		pause(ctx, resetMin+rand.N(resetMax-resetMin), nil)
+		c.pause(ctx, t, wait)
+	}
+}
+
+// pause waits for half of d to one and a half, or until t's goroutine is woken: many who lose the same peer must not all
+// come back at once. It does not wait if d is 0.
+func (c *connector) pause(ctx context.Context, t *target, d time.Duration) {
+	if d > 0 {
+		pause(ctx, d/2+rand.N(d), t.wake)
 	}
 }
 
@@ -284,23 +314,12 @@ func (c *connector) watch(ctx context.Context, t *target) bool {
 	return true
 }
 
-// count books how it went with t and returns the failures in a row.
-func (c *connector) count(t *target, failed bool) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	t.fails++
-	if !failed {
-		t.fails = 0
-	}
-	return t.fails
-}
-
 // wanted tells whether t is to be kept, and takes it out of the books if not.
 func (c *connector) wanted(t *target) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, forever := t.reasons[reason{kind: byConfig}]
-	if len(t.reasons) > 0 && (forever || t.fails < forgetAfter) {
+	if len(t.reasons) > 0 && (forever || !t.redial.hopeless()) {
 		return true
 	}
 	delete(c.targets, t.id)

@@ -66,7 +66,7 @@ func TestPeerOfTheConfigurationIsTriedUntilItIsThere(t *testing.T) {
 	eventually(t, "a failed attempt", func() bool {
 		a.connector.mu.Lock()
 		defer a.connector.mu.Unlock()
-		return a.connector.targets[target.ID].fails > 0
+		return a.connector.targets[target.ID].redial.fails > 0
 	})
 	newNode(t, sb, WithIdentity(key), WithListenAddrs(addr...))
 	eventually(t, "a stream", func() bool { return a.links.live(target.ID) })

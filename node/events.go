@@ -13,9 +13,9 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 )
 
-// startEvents follows the host's events: a peer that can be talked to ends the pause before its next attempt, a
-// connection that is lost may have been the last to the network, and what changes where our announcements should
-// be makes them anew.
+// startEvents follows the host's events: a peer that can be talked to ends the pause before its next attempt, other
+// addresses of ours end all pauses, a connection that is lost may have been the last to the network, and what changes where
+// our announcements should be makes them anew.
 func (n *Node) startEvents() error {
 	sub, err := n.host.EventBus().Subscribe([]any{
 		new(event.EvtPeerIdentificationCompleted),
@@ -71,7 +71,11 @@ func (n *Node) follow(ctx context.Context, events <-chan any) {
 func (n *Node) event(e any) (stale bool) {
 	switch e := e.(type) {
 	case event.EvtPeerIdentificationCompleted:
-		n.connector.poke(e.Peer)
+		if e.Conn.Stat().Direction == network.DirInbound {
+			n.connector.called(e.Peer)
+		} else { // by an attempt of ours, whose end is not known yet
+			n.connector.poke(e.Peer)
+		}
 		return n.keepsRecords(e.Protocols)
 	case event.EvtPeerProtocolsUpdated:
 		n.connector.poke(e.Peer)
@@ -81,6 +85,7 @@ func (n *Node) event(e any) (stale bool) {
 			signal(n.entrance.wake)
 		}
 	case event.EvtLocalAddressesUpdated:
+		n.connector.news()
 		return true
 	case event.EvtLocalReachabilityChanged:
 		n.reachability.Store(int32(e.Reachability))

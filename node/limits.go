@@ -37,14 +37,18 @@ const (
 	// redialMin and redialMax bound the pause after a failed attempt, which doubles.
 	redialMin = 250 * time.Millisecond
 	redialMax = time.Minute
-	// forgetAfter is how many attempts may fail in a row before a peer is forgotten that a look-up or the local
-	// network named; it is wanted again when named again.
+	// returnMax bounds the pause instead while a peer was there less than returnTime ago: most who go away are restarted, and
+	// a machine's restart takes minutes. An attempt in vain costs a few packets.
+	returnMax  = 4 * time.Second
+	returnTime = 10 * time.Minute
+	// forgetAfter is how many attempts may fail, or streams end early, in a row before a peer is forgotten that a look-up or
+	// the local network named; it is wanted again when named again.
 	forgetAfter = 8
 	// resetMin and resetMax bound the random pause after the end of a stream. A reset may arrive without its
 	// code, so that "supplanted" and "failed" look alike: the pause lets the other stream come first.
 	resetMin = 50 * time.Millisecond
 	resetMax = 250 * time.Millisecond
-	// settled is how long a stream must have been up for its end to count as no failure.
+	// settled is how long a stream must have been up for its end not to count as early.
 	settled = 10 * time.Second
 
 	// connLow and connHigh bound the connections that are kept: above connHigh the least useful are closed down to

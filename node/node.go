@@ -375,6 +375,9 @@ func (n *Node) Connect(ctx context.Context, p peer.AddrInfo) error {
 
 // AddPeer keeps a replication stream with p, however often it fails, until remove is called; what is connected then
 // stays so. A peer that was added several times has to be removed as often. It does not block.
+//
+// The pause after a failed attempt doubles from a quarter of a second to a minute; to four seconds if the peer was there in the
+// last ten minutes. It begins anew when a stream has been up, when the peer connects to us, and when our addresses change.
 func (n *Node) AddPeer(p peer.AddrInfo) (remove func()) {
 	why := reason{kind: byConfig}
 	if !n.connector.want(p, why) {

@@ -107,6 +107,7 @@ var (
 	descStalls      = describe("stalls_total", "Times that the requests of a silent peer were taken back.")
 	descReorgs      = describe("reorgs_total", "Times that a feed was followed to a higher fork.")
 	descInflight    = describe("inflight_requests", "Requests to peers that wait for an answer.")
+	descInflightB   = describe("inflight_bytes", "Bytes of the blocks that those requests ask for, estimated from the sizes of blocks before.")
 	descPeers       = describe("peers", "Connected peers.")
 	descStreams     = describe("streams", "Replication streams over libp2p.", "state")
 	descSupplanted  = describe("duplicate_streams_closed_total", "Streams closed because another one to the same peer took their place.")
@@ -121,7 +122,7 @@ var (
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descBuild, descReady, descCores, descBehind, descBlocks, descBytes, descRejected, descRequests, descStalls, descReorgs,
-		descInflight, descPeers, descStreams, descSupplanted, descAnnounced, descAnnounceLag, descAnnounces, descTable, descStore,
+		descInflight, descInflightB, descPeers, descStreams, descSupplanted, descAnnounced, descAnnounceLag, descAnnounces, descTable, descStore,
 	} {
 		out <- d
 	}
@@ -165,6 +166,7 @@ func collectNode(n *node.Node, gauge func(*prometheus.Desc, float64, ...string),
 	counter(descStalls, r.Stalls)
 	counter(descReorgs, r.Reorgs)
 	gauge(descInflight, float64(r.Inflight))
+	gauge(descInflightB, float64(r.InflightBytes))
 	gauge(descPeers, float64(len(n.Host().Network().Peers())))
 	gauge(descStreams, float64(f.Streams), "up")
 	gauge(descStreams, float64(f.Opening), "opening")
