@@ -129,9 +129,13 @@ func (n *Node) Unseed(ctx context.Context, core string) error {
 	return n.call(ctx, http.MethodDelete, "/v1/cores/"+core+"/seed", nil, nil)
 }
 
-// Purge deletes what the node has of a feed.
+// Purge deletes what the node has of a feed, which takes as long as the disk does.
 func (n *Node) Purge(ctx context.Context, core string) error {
-	return n.call(ctx, http.MethodDelete, "/v1/cores/"+core+"?purge=1", nil, nil)
+	resp, err := n.do(ctx, http.MethodDelete, "/v1/cores/"+core+"?purge=1", nil, nil)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 // Append appends blocks, each of which ends with its only line end, to a feed of fork 0 that has the given length.

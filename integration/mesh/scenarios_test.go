@@ -187,7 +187,9 @@ func purge(t *trial) {
 		if t.has(t.limit(), t.mesh.Mirrors[1], l, l.acked.Load()) == nil {
 			t.Errorf("the others had all of %s before it was purged: make more", l.name)
 		}
+		began := time.Now()
 		t.ok(victim.Purge(t.limit(), l.id))
+		t.Logf("purged after %v", time.Since(began).Round(time.Millisecond))
 	}
 	t.purged[victim.Name] = true
 	t.arrived(t.mesh.Nodes()...)

@@ -33,9 +33,9 @@ type bounds struct {
 
 var (
 	namespacesBounds = bounds{goroutines: 40, resident: 192 << 20}
-	// The image's program is built without C, so that the memory tables and the cache are on Go's heap, 181 MiB when they are
-	// full. Go lets the heap grow to twice of what lives before it collects.
-	dockerBounds = bounds{goroutines: 40, resident: 2 * 192 << 20}
+	// The image's program is built without C, so that the store's cache and memory tables, 256 MiB when they are full, are on
+	// Go's heap. Go lets the heap grow to twice of what lives before it collects, and gives back slowly what it needs no more.
+	dockerBounds = bounds{goroutines: 40, resident: 2*256<<20 + 192<<20}
 )
 
 // log is a feed of a scenario.
