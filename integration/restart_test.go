@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +23,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/integration/mesh"
 	"github.com/p2pcore/p2pcore/node"
 	"github.com/p2pcore/p2pcore/node/api"
 )
@@ -52,6 +52,8 @@ type killedDaemon struct {
 	mu    sync.Mutex
 	acked map[feed.Key]uint64 // under mu: lengths that it has acknowledged
 	total int                 // under mu: appends
+	goal  int                 // under mu: there is closed when total is goal
+	there chan struct{}       // under mu
 }
 
 // restartPeer is one of its peers: a node in this process.
@@ -78,8 +80,7 @@ func TestKilledDaemonComesBack(t *testing.T) {
 		go func() { defer load.Done(); p.append(ctx, t) }()
 	}
 	for range restarts {
-		killAt := d.appends() + 50 + rand.IntN(500)
-		eventuallyTrue(t, "the daemon appends", func() bool { return d.appends() > killAt })
+		d.waitAppends(50 + rand.IntN(500))
 		d.up.Lock()
 		d.proc.kill()
 		<-d.proc.ended
@@ -215,8 +216,26 @@ func (d *killedDaemon) append(ctx context.Context, seed int) {
 		}
 		d.mu.Lock()
 		d.acked[key] = max(d.acked[key], out.Length)
-		d.total++
+		if d.total++; d.total == d.goal {
+			close(d.there)
+		}
 		d.mu.Unlock()
+	}
+}
+
+// waitAppends waits until the daemon has acknowledged n more appends.
+func (d *killedDaemon) waitAppends(n int) {
+	d.t.Helper()
+	there := make(chan struct{})
+	d.mu.Lock()
+	d.goal, d.there = d.total+n, there
+	d.mu.Unlock()
+	limit := time.NewTimer(patience)
+	defer limit.Stop()
+	select {
+	case <-there:
+	case <-limit.C:
+		d.t.Fatalf("not %d appends within %v", n, patience)
 	}
 }
 
@@ -268,53 +287,41 @@ func (d *killedDaemon) checkLengths() {
 
 // converge waits until the daemon and its peers have the same of all feeds.
 func (d *killedDaemon) converge(peers []*restartPeer) {
-	t := d.t
-	t.Helper()
-	var lagging []string
-	deadline := time.Now().Add(patience)
-	for {
-		var infos []api.CoreInfo
-		if err := d.call("GET", "/cores", nil, &infos); err != nil {
-			t.Fatal(err)
-		}
-		at := make(map[string]api.CoreInfo)
-		for _, info := range infos {
-			at[info.Key] = info
-		}
-		lagging = lagging[:0]
-		for i, p := range peers {
-			for _, s := range p.writes {
-				if got := at[s.Key().Hex()]; got.LocalBlocks != s.Info().Length {
-					lagging = append(lagging, fmt.Sprintf("the daemon has %d of %d blocks of peer %d", got.LocalBlocks, s.Info().Length, i))
-				}
-			}
-			for _, s := range p.reads {
-				want := at[s.Key().Hex()]
-				s.Update(t.Context())
-				if err := s.Feed().Conflict(); err != nil {
-					t.Fatalf("peer %d: %v", i, err)
-				}
-				if info := s.Info(); info.Length != want.Length {
-					lagging = append(lagging, fmt.Sprintf("peer %d has length %d of %d", i, info.Length, want.Length))
-				}
-			}
-		}
-		if len(lagging) == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v:\n%s", patience, strings.Join(lagging, "\n"))
-		}
-		time.Sleep(100 * time.Millisecond)
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
+	defer cancel()
+	if err := mesh.Poll(ctx, func(ctx context.Context) error { return d.same(ctx, peers) }); err != nil {
+		d.t.Fatal(err)
 	}
 }
 
-// eventuallyTrue polls a condition.
-func eventuallyTrue(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
+// same tells what the daemon and its peers have different.
+func (d *killedDaemon) same(ctx context.Context, peers []*restartPeer) error {
+	var infos []api.CoreInfo
+	if err := d.call("GET", "/cores", nil, &infos); err != nil {
+		return err
+	}
+	at := make(map[string]api.CoreInfo)
+	for _, info := range infos {
+		at[info.Key] = info
+	}
+	var lagging []error
+	for i, p := range peers {
+		for _, s := range p.writes {
+			if got := at[s.Key().Hex()]; got.LocalBlocks != s.Info().Length {
+				lagging = append(lagging, fmt.Errorf("the daemon has %d of %d blocks of peer %d", got.LocalBlocks, s.Info().Length, i))
+			}
+		}
+		for _, s := range p.reads {
+			want := at[s.Key().Hex()]
+			s.Update(ctx)
+			if err := s.Feed().Conflict(); err != nil {
+				d.t.Fatalf("peer %d: %v", i, err)
+			}
+			if info := s.Info(); info.Length != want.Length {
+				lagging = append(lagging, fmt.Errorf("peer %d has length %d of %d", i, info.Length, want.Length))
+			}
 		}
 	}
+	return errors.Join(lagging...)
 }
