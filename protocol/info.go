@@ -31,6 +31,7 @@ type Stats struct {
 	Peers           int    // open channels
 	Wants           int    // calls of the feed that wait for something
 	Inflight        int    // requests sent and not answered, or being applied
+	InflightBytes   int    // of the blocks that they ask for, estimated from those that came before
 	BlocksReceived  uint64 // verified and stored
 	BytesReceived   uint64 // of these blocks
 	BlocksSent      uint64
@@ -55,7 +56,7 @@ func (x *Exchange) Stats() Stats {
 	defer x.turn.Unlock()
 	s := x.machine.Stats()
 	return Stats{
-		Peers: s.Peers, Wants: s.Wants, Inflight: s.Inflight,
+		Peers: s.Peers, Wants: s.Wants, Inflight: s.Inflight, InflightBytes: s.InflightBytes,
 		BlocksReceived: s.BlocksReceived, BytesReceived: s.BytesReceived,
 		BlocksSent: s.BlocksSent, BytesSent: s.BytesSent,
 		BlocksPushed: s.BlocksPushed, PushesStored: s.PushesStored,
@@ -69,6 +70,7 @@ func (s *Stats) Add(o Stats) {
 	s.Peers += o.Peers
 	s.Wants += o.Wants
 	s.Inflight += o.Inflight
+	s.InflightBytes += o.InflightBytes
 	s.Retire(o)
 }
 

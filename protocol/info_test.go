@@ -8,7 +8,7 @@ import (
 func TestStatsAddCoversEveryField(t *testing.T) {
 	t.Parallel()
 	var one, sum, retired Stats
-	gauges := map[string]bool{"Peers": true, "Wants": true, "Inflight": true}
+	gauges := map[string]bool{"Peers": true, "Wants": true, "Inflight": true, "InflightBytes": true}
 	v := reflect.ValueOf(&one).Elem()
 	for i := range v.NumField() {
 		if f := v.Field(i); f.CanInt() {

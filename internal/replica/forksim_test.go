@@ -110,7 +110,7 @@ func TestReadersFollowTheWriterThroughForks(t *testing.T) {
 				if len(forgers) == 0 && len(r.m.updates) != 0 {
 					t.Errorf("node %d: %v still wait for news", r.name, r.m.updates)
 				}
-				if s := r.m.Stats(); len(forgers) == 0 && (s.Inflight != 0 || s.InvalidProofs != 0 || len(r.m.candidates) != 0 || r.dropped != 0) || len(r.m.fetches) != 0 {
+				if s := r.m.Stats(); len(forgers) == 0 && (s.Inflight != 0 || s.InflightBytes != 0 || s.InvalidProofs != 0 || len(r.m.candidates) != 0 || r.dropped != 0) || len(r.m.fetches) != 0 {
 					t.Errorf("node %d: left over: %+v, %d fetches, %d candidates", r.name, s, len(r.m.fetches), len(r.m.candidates))
 				}
 			}

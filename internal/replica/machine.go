@@ -67,12 +67,13 @@ type Machine struct {
 	overtaken []*serving // refused when the Changed of a new fork has come, and been told
 
 	// fetches holds the requests of each block that is being planned, asked or applied.
-	fetches  map[uint64]*request
-	swaps    []swappable // scratch of swap
-	swapAt   time.Time   // when to look at idle peers; zero: need not
-	inflight int         // requests sent and not yet answered and applied, over all peers
-	upgrade  *request    // the only upgrade in flight
-	manifest *request    // the only lone manifest request in flight
+	fetches       map[uint64]*request
+	swaps         []swappable // scratch of swap
+	swapAt        time.Time   // when to look at idle peers; zero: need not
+	inflight      int         // requests sent and not yet answered and applied, over all peers
+	inflightBytes int         // of the blocks that they ask for, estimated
+	upgrade       *request    // the only upgrade in flight
+	manifest      *request    // the only lone manifest request in flight
 
 	// Of the forks past ours; see fork.go.
 	refuseForks bool

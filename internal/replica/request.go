@@ -46,8 +46,9 @@ type request struct {
 	hasHash  bool
 	follows  *candidate // of whose fork it is
 
-	sentAt time.Time
-	size   uint64 // of the block in the answer, in bytes
+	sentAt   time.Time
+	expected int    // bytes of the block that it asks for, as estimated when it was sent
+	size     uint64 // of the block in the answer, in bytes
 }
 
 // parts holds a request message with what it points to in one allocation.
@@ -83,6 +84,10 @@ func (m *Machine) sendRequest(p *peer, r *request) {
 	p.sent++
 	p.inflight++
 	m.inflight++
+	if r.hasBlock {
+		r.expected = m.usualSize(p)
+		m.inflightBytes += r.expected
+	}
 	m.stats.Requests++
 	m.watch(p)
 	m.send(p, r.message())
@@ -154,6 +159,7 @@ func (m *Machine) finish(r *request) {
 	r.state = stateDone
 	r.peer.inflight--
 	m.inflight--
+	m.inflightBytes -= r.expected
 	m.disown(r)
 	m.touch(r.peer)
 	if m.inflight == 0 {

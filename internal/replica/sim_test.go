@@ -416,7 +416,7 @@ func TestReadersBecomeComplete(t *testing.T) {
 				if n := r.feed.bits.Count(0, length); n != length || len(r.resolved) != 3 {
 					t.Errorf("reader %d: %d of %d blocks, tickets %v", i, n, length, r.resolved)
 				}
-				if s := r.m.Stats(); s.Inflight != 0 || s.Wants != 0 || len(r.m.fetches) != 0 {
+				if s := r.m.Stats(); s.Inflight != 0 || s.InflightBytes != 0 || s.Wants != 0 || len(r.m.fetches) != 0 {
 					t.Errorf("reader %d: left over: %+v, %d fetches", i, s, len(r.m.fetches))
 				}
 			}

@@ -5,6 +5,7 @@ type Stats struct {
 	Peers           int    // open channels
 	Wants           int    // tickets not resolved
 	Inflight        int    // requests sent and not answered, or being applied
+	InflightBytes   int    // of the blocks that they ask for, estimated from those that came before
 	BlocksReceived  uint64 // verified and stored
 	BytesReceived   uint64 // of these blocks
 	BlocksSent      uint64
@@ -27,7 +28,7 @@ type Stats struct {
 // Stats returns the counters.
 func (m *Machine) Stats() Stats {
 	s := m.stats
-	s.Peers, s.Wants, s.Inflight = len(m.order), len(m.tickets), m.inflight
+	s.Peers, s.Wants, s.Inflight, s.InflightBytes = len(m.order), len(m.tickets), m.inflight, m.inflightBytes
 	return s
 }
 
