@@ -26,6 +26,10 @@ type Options struct {
 	// or, in a new store, one of its own. A key that differs from the one that the store has is ErrDefaultKey.
 	DefaultKey *feed.Key
 
+	// Extensions are the types of extension messages that are sent to and taken from the peers of the group; see
+	// Store.OnExtension and AddExtensions.
+	Extensions []string
+
 	// ManifestVersion is the version of the manifests of new feeds: 1 or 2. 0 is 1. Feeds that exist
 	// keep the one that they were made with.
 	ManifestVersion int
@@ -102,13 +106,14 @@ type shared struct {
 	onOpen   callbacks[func(*feed.Feed)]
 	onRemove callbacks[func(feed.DiscoveryKey, *feed.Feed)]
 	onActive callbacks[func(*feed.Feed, bool)]
+	messages messages
 }
 
 // Open opens the store in ds, or makes it. It reads three records and a list, empty as a rule, however many feeds there
 // are; a new store writes its primary key and which feed is its default, durably. ctx bounds the opening. ds stays the caller's to close,
 // after the store; nothing else may write to it under the keys of the package comment.
 //
-// The error is ErrPrimaryKey, ErrDefaultKey, ErrCorrupt, ErrReadOnly (no store in ds and ReadOnly set), or the
+// The error is ErrPrimaryKey, ErrDefaultKey, ErrExtension, ErrCorrupt, ErrReadOnly (no store in ds and ReadOnly set), or the
 // datastore's.
 //
 // If ds has a method AtomicBatch() bool that returns true, a feed is made in one batch; otherwise in
@@ -126,6 +131,9 @@ func Open(ctx context.Context, ds datastore.Batching, opts Options) (*Store, err
 		turn:       make(chan struct{}, 1),
 		numberTurn: make(chan struct{}, 1),
 		slots:      make(map[feed.DiscoveryKey]*slot),
+	}
+	if _, err := sh.messages.declare(opts.Extensions); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
 	if a, ok := ds.(interface{ AtomicBatch() bool }); ok {
 		sh.atomic = a.AtomicBatch()

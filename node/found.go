@@ -18,6 +18,7 @@ var ErrBusy = errors.New("node: too many peers are being connected to")
 type acquaintance struct {
 	live       *talking                       // nil: no stream
 	connecting bool                           // a connect function runs
+	claiming   int                            // streams that wait to take the place of the live one
 	keys       map[feed.DiscoveryKey]struct{} // feeds that it was found for
 }
 
@@ -33,7 +34,7 @@ func (r *Replicator) peer(name string) *acquaintance {
 
 // forgetPeer forgets a peer to which there is no stream. mu is held.
 func (r *Replicator) forgetPeer(name string, p *acquaintance) {
-	if p.live == nil && !p.connecting {
+	if p.live == nil && !p.connecting && p.claiming == 0 {
 		delete(r.peers, name)
 	}
 }

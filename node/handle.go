@@ -67,6 +67,7 @@ func (r *Replicator) HandleConnection(ctx context.Context, rwc io.ReadWriteClose
 	}
 	defer leave()
 	t := &talking{peer: conv.Peer, initiator: conv.initiator(), done: make(chan struct{}), told: make(map[feed.DiscoveryKey]struct{})}
+	r.openFace(ctx)
 	door, err := r.openDoor(ctx, &conv)
 	if err != nil {
 		return errors.Join(err, rwc.Close())
@@ -115,8 +116,24 @@ func (r *Replicator) HandleConnection(ctx context.Context, rwc io.ReadWriteClose
 }
 
 // claim makes t the stream of its peer.
-func (r *Replicator) claim(ctx context.Context, t *talking) error {
-	for t.peer != "" {
+func (r *Replicator) claim(ctx context.Context, t *talking) (err error) {
+	if t.peer == "" {
+		return nil
+	}
+	r.mu.Lock()
+	r.peer(t.peer).claiming++
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		p := r.peer(t.peer)
+		p.claiming--
+		r.forgetPeer(t.peer, p)
+		r.mu.Unlock()
+		if err != nil {
+			r.streamEnded(t)
+		}
+	}()
+	for {
 		r.mu.Lock()
 		p := r.peer(t.peer)
 		old := p.live
@@ -138,7 +155,6 @@ func (r *Replicator) claim(ctx context.Context, t *talking) error {
 			return ErrClosed
 		}
 	}
-	return nil
 }
 
 // beats tells whether t takes the place of old, a stream to the same peer.
@@ -160,6 +176,7 @@ func (r *Replicator) leave(t *talking) {
 	}
 	close(t.done)
 	r.mu.Unlock()
+	r.streamEnded(t)
 }
 
 // asked answers a remote that has opened a feed's channel.

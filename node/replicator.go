@@ -53,6 +53,10 @@ type Replicator struct {
 	doorTurn sync.Mutex    // a turn: held while the door's feed is opened
 	door     *feed.Session // under doorTurn: nil until the first connection
 
+	faceTurn   sync.Mutex    // a turn: held while the default feed is opened
+	face       *feed.Session // under faceTurn: nil until it has to carry something
+	memberTurn sync.Mutex    // a turn: held while the store is told of a peer that comes or goes
+
 	mu         sync.Mutex
 	conns      map[*hyper.Conn]*talking         // under mu
 	peers      map[string]*acquaintance         // under mu: those with a stream, or with one under way
@@ -62,6 +66,7 @@ type Replicator struct {
 	listens    map[feed.DiscoveryKey]*listening // under mu
 	finding    map[feed.DiscoveryKey]struct{}   // under mu: peers of the feed are being looked for
 	pushes     map[feed.DiscoveryKey]PushMode   // under mu: those that are not the zero mode
+	members    map[memberKey]*member            // under mu: the peers of the group; changed with memberTurn
 	leaving    map[*entry]struct{}              // under mu: out of entries, and not in retired yet
 	retired    hyper.Stats                      // under mu: the sum of all entries that were dropped
 	closed     bool                             // under mu
@@ -70,9 +75,10 @@ type Replicator struct {
 // entry is one feed that takes part: it has a session, or had one shortly before, or a remote asked for it.
 type entry struct {
 	// set when made
-	dk feed.DiscoveryKey
-	f  *feed.Feed
-	x  *hyper.Exchange
+	dk   feed.DiscoveryKey
+	f    *feed.Feed
+	x    *hyper.Exchange
+	face bool // it is the default feed's
 
 	// under Replicator.mu
 	active  bool        // the feed has a session
@@ -106,12 +112,14 @@ func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
 		listens: make(map[feed.DiscoveryKey]*listening),
 		finding: make(map[feed.DiscoveryKey]struct{}),
 		pushes:  make(map[feed.DiscoveryKey]PushMode),
+		members: make(map[memberKey]*member),
 		leaving: make(map[*entry]struct{}),
 	}
-	stopActive, stopRemove := store.OnActive(r.onActive), store.OnRemove(r.onRemove)
+	stopActive, stopRemove, stopDeclare := store.OnActive(r.onActive), store.OnRemove(r.onRemove), store.OnDeclare(r.onDeclare)
 	r.stop = func() {
 		stopActive()
 		stopRemove()
+		stopDeclare()
 	}
 	for f := range store.Active() {
 		r.onActive(f, true)
@@ -185,6 +193,7 @@ func (r *Replicator) add(f *feed.Feed) *entry {
 	if _, ok := r.finding[e.dk]; ok {
 		e.x.SetFinding(true)
 	}
+	r.watchFace(e)
 	r.entries[e.dk] = e
 	r.tellPush(e)
 	return e
@@ -317,6 +326,9 @@ func (r *Replicator) reap(e *entry) {
 // drop closes an entry that is in the books no more.
 func (r *Replicator) drop(e *entry) {
 	e.x.Close()
+	if e.face {
+		r.faceClosed()
+	}
 	stats := e.x.Stats()
 	r.mu.Lock()
 	delete(r.leaving, e)
@@ -368,6 +380,9 @@ func (r *Replicator) Close() error {
 		finishing.Go(func(context.Context) { c.Finish(ctx) }) // which ends with ctx, not with the group
 	}
 	finishing.Close()
+	if x := r.Exchange(r.store.DefaultKey().DiscoveryKey()); x != nil {
+		x.Close() // what its handlers wait for ends with it, and streams wait for the handlers
+	}
 	r.group.Close()
 	r.mu.Lock()
 	entries := r.entries
@@ -381,8 +396,13 @@ func (r *Replicator) Close() error {
 	}
 	r.doorTurn.Lock()
 	defer r.doorTurn.Unlock()
-	if r.door == nil {
-		return nil
+	r.faceTurn.Lock()
+	defer r.faceTurn.Unlock()
+	var errs []error
+	for _, s := range []*feed.Session{r.door, r.face} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
 	}
-	return r.door.Close()
+	return errors.Join(errs...)
 }

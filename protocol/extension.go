@@ -28,6 +28,9 @@ type Peer struct {
 // Name returns the name of the connection's remote, Config.Peer.
 func (p Peer) Name() string { return p.ch.link.conn.cfg.Peer }
 
+// Conn returns the connection.
+func (p Peer) Conn() *Conn { return p.ch.link.conn }
+
 // Initiator tells whether this side opened the connection.
 func (p Peer) Initiator() bool { return p.ch.link.conn.cfg.Initiator }
 

@@ -39,7 +39,12 @@ type goParty struct {
 
 func newGo(t *testing.T, ctx context.Context) *goParty {
 	t.Helper()
-	store, err := corestore.Open(ctx, dssync.MutexWrap(datastore.NewMapDatastore()), corestore.Options{})
+	return newGoWith(t, ctx, corestore.Options{})
+}
+
+func newGoWith(t *testing.T, ctx context.Context, opts corestore.Options) *goParty {
+	t.Helper()
+	store, err := corestore.Open(ctx, dssync.MutexWrap(datastore.NewMapDatastore()), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -233,10 +233,11 @@ const commands = {
   async push ({ core, index }) {
     for (const peer of things[core].core.peers) await peer.push(index)
   },
-  extension ({ core, name }) {
+  // extension registers one. null is hypercore's own encoding, which puts the length before the bytes.
+  extension ({ core, name, encoding = 'binary' }) {
     const messages = []
     things[core].received.set(name, messages)
-    things[core].core.registerExtension(name, { encoding: 'binary', onmessage: message => messages.push(hex(message)) })
+    things[core].core.registerExtension(name, { encoding, onmessage: message => messages.push(hex(message)) })
   },
   extend ({ core, name, message }) {
     things[core].core.extensions.get(name).broadcast(unhex(message))
