@@ -342,9 +342,13 @@ func (m *Machine) pickRange(p *peer, from, end uint64, n int) (got int, at uint6
 					continue
 				}
 				m.take(p, b)
-				if got++; got == n {
-					return got, b + 1
+				if got++; got < n {
+					continue
 				}
+				if unknown && !m.need(p, at/wantPage) {
+					return got, at // what was passed over is looked at again
+				}
+				return got, b + 1
 			}
 		}
 		if unknown && !m.need(p, at/wantPage) {

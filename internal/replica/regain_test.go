@@ -28,3 +28,21 @@ func TestAClearedBlockIsFoundWhereItWasNotAnnounced(t *testing.T) {
 		t.Errorf("the cleared block was not found: %v", w.sent)
 	}
 }
+
+// Blocks of which nothing is known are asked about also where those that are announced fill the round.
+func TestUnknownBlocksBetweenAnnouncedOnesAreAskedAbout(t *testing.T) {
+	w := newWorld(t, 1)
+	const length = 10 + pickChunk
+	a, b := w.node(length, merkle.Range{Start: 5, End: 6}), w.node(length)
+	w.connect(a, b)
+	w.run(1000)
+	for i := uint64(10); i < length; i++ { // near the end of a feed, so they are announced to all
+		a.feed.store(i)
+	}
+	w.run(1000)
+	b.step(Want{Ticket: 1, Range: merkle.Range{End: length}, Linear: true})
+	w.run(1000)
+	if got, want := b.feed.bits.Count(0, length), a.feed.bits.Count(0, length); got != want {
+		t.Errorf("%d blocks were fetched, want %d: %v", got, want, w.sent)
+	}
+}
