@@ -75,6 +75,7 @@ any peer, and every block is verified.
 		a.statusCommand(), a.peersCommand(),
 		a.daemonCommand(), a.bootstrapCommand(), a.configCommand(), a.versionCommand(),
 		a.referenceCommand())
+	a.completeCores(root)
 	return root
 }
 
