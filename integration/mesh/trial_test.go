@@ -31,11 +31,14 @@ type bounds struct {
 	resident int64
 }
 
+// storeMemory is what the store's cache and memory tables take when they are full, which the scenarios make them, in bytes.
+const storeMemory = 256 << 20
+
 var (
-	namespacesBounds = bounds{goroutines: 40, resident: 192 << 20}
-	// The image's program is built without C, so that the store's cache and memory tables, 256 MiB when they are full, are on
-	// Go's heap. Go lets the heap grow to twice of what lives before it collects, and gives back slowly what it needs no more.
-	dockerBounds = bounds{goroutines: 40, resident: 2*256<<20 + 192<<20}
+	namespacesBounds = bounds{goroutines: 40, resident: storeMemory + 64<<20}
+	// The image's program is built without C, so that the store's memory is on Go's heap. Go lets the heap grow to twice of what
+	// lives before it collects, and gives back slowly what it needs no more.
+	dockerBounds = bounds{goroutines: 40, resident: 2*storeMemory + 192<<20}
 )
 
 // log is a feed of a scenario.
