@@ -37,6 +37,9 @@ func (p Peer) Initiator() bool { return p.ch.link.conn.cfg.Initiator }
 // Extend sends an extension message: bytes under a name, outside of replication. Messages to one peer arrive in order,
 // and are dropped there if nobody knows the name. It does not wait for the peer.
 //
+// A JavaScript peer gets the same bytes if its registerExtension has the encoding 'binary'. Without one it expects the
+// length of the message in front, and ends the connection when that is not there.
+//
 // The error is ErrClosed if the channel has closed, ErrExtensionSize, or ErrExtensionLost.
 func (p Peer) Extend(name string, message []byte) error {
 	if name == "" || len(name) > maxExtensionName || len(message) > maxExtensionBytes {
