@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/p2pcore/p2pcore/feed"
 )
@@ -216,7 +219,24 @@ func (l *jsLog) do(name string, a args, result any) {
 	for k, v := range a {
 		request[k] = v
 	}
-	l.call(name, request, result)
+	if err := l.process.call(l.ctx, name, request, result); err != nil {
+		l.t.Fatalf("JavaScript: %v\nthe feed: %s", err, l.state())
+	}
+}
+
+// state is what hypercore tells of the feed when something has failed, perhaps because the scenario's time is over.
+func (l *jsLog) state() string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), 5*time.Second)
+	defer cancel()
+	var all []string
+	for _, what := range []string{"info", "stats"} {
+		var told json.RawMessage
+		if err := l.process.call(ctx, what, args{"core": l.core}, &told); err != nil {
+			return err.Error()
+		}
+		all = append(all, string(told))
+	}
+	return strings.Join(all, " ")
 }
 
 func (l *jsLog) key() feed.Key { return l.name }
