@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds every scenario. It is generous, for two busy cores; reaching it is a failure, not a retry.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 var baseline = flag.Bool("baseline", false, "run scenarios with JavaScript at both ends")
 

@@ -53,7 +53,8 @@ function watched (core) {
   for (const [method, what] of [['_oninvaliddata', 'verification-error'], ['_oninvalidrequest', 'invalid-request']]) {
     const counted = replicator[method]
     replicator[method] = function (err, ...rest) {
-      report(what, err)
+      // A proof that is being verified when the core is closed fails for that.
+      if (!core.destroyed) report(what, err)
       return counted.call(this, err, ...rest)
     }
   }
