@@ -84,7 +84,7 @@ func (r *Replicator) onDeclare(types []string) {
 // openFace opens the default feed, once, if there is something that its channels have to carry. Without it there are no
 // messages, and replication goes on.
 func (r *Replicator) openFace(ctx context.Context) {
-	if len(r.store.Extensions()) == 0 {
+	if len(r.store.Extensions()) == 0 && r.opts.Announce != AnnounceDefault {
 		return
 	}
 	r.faceTurn.Lock()

@@ -13,6 +13,7 @@ type listening struct {
 	announce, lookup int
 	users            int  // calls that hold or wait for the turn
 	removed          bool // the feed has left the group: nothing is wanted until it is back
+	concealed        bool // the policy keeps it from being announced
 
 	// turn is held while the listen functions are called, so that they come in order. It guards told and nothing
 	// that anybody else reads.
@@ -24,7 +25,7 @@ func (l *listening) mode() (m dht.Mode) {
 	if l.removed {
 		return 0
 	}
-	if l.announce > 0 {
+	if l.announce > 0 && !l.concealed {
 		m |= dht.Announce
 	}
 	if l.lookup > 0 {
@@ -44,7 +45,7 @@ func (r *Replicator) listen(dk feed.DiscoveryKey, m dht.Mode, n int) {
 	r.mu.Lock()
 	l := r.listens[dk]
 	if l == nil {
-		l = new(listening)
+		l = &listening{concealed: r.conceals(dk)}
 		r.listens[dk] = l
 	}
 	if m&dht.Announce != 0 {

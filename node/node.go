@@ -134,6 +134,8 @@ func (n *Node) start(store *corestore.Store) error {
 		OnUnlisten:   func(dk feed.DiscoveryKey) { n.listen(dk, 0) },
 		Name:         n.host.ID().String(),
 		HandshakeKey: n.cfg.handshakeKey,
+		Announce:     n.cfg.announce,
+		later:        true,
 		Logger:       n.log,
 	})
 	if n.cfg.network != NetworkNone {
@@ -150,6 +152,7 @@ func (n *Node) start(store *corestore.Store) error {
 	if n.cfg.mdns {
 		n.startMDNS()
 	}
+	n.group.Go(n.replicator.announceGroup)
 	return n.startTCP()
 }
 

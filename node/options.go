@@ -43,6 +43,7 @@ type config struct {
 	relayServer  bool // the node is the relay of a private network, see StartBootstrap
 	dhtServer    bool
 	handshakeKey *feed.Key
+	announce     AnnouncePolicy
 	// handshakeDefault makes the store's default feed the handshakeKey.
 	handshakeDefault bool
 	tcp              string // where to listen for raw TCP; empty: nowhere

@@ -7,6 +7,7 @@ import "github.com/p2pcore/p2pcore/feed"
 func (r *Replicator) onRemove(dk feed.DiscoveryKey, f *feed.Feed) {
 	r.mu.Lock()
 	r.setRemoved(dk, true)
+	r.unannounce(dk)
 	r.mu.Lock()
 	e := r.entries[dk]
 	if e == nil || e.f != f { // not the store's feed but one that was added

@@ -34,6 +34,10 @@ type ReplicatorOptions struct {
 	// HandshakeKey is the group's door, if not nil: the feed whose key every peer has to know before anything else is
 	// said, see hyper.Door. It is opened with the first connection, and kept so.
 	HandshakeKey *feed.Key
+	// Announce is which feeds of the group are listened for beside those that Listen is called for. The listen functions
+	// may be called for them before NewReplicator returns.
+	Announce AnnouncePolicy
+	later    bool // startAnnouncing is called when the listen functions can be
 	// Logger receives what happens; nil means silence.
 	Logger *slog.Logger
 }
@@ -66,6 +70,7 @@ type Replicator struct {
 	listens    map[feed.DiscoveryKey]*listening // under mu
 	finding    map[feed.DiscoveryKey]struct{}   // under mu: peers of the feed are being looked for
 	pushes     map[feed.DiscoveryKey]PushMode   // under mu: those that are not the zero mode
+	announced  map[feed.DiscoveryKey]func()     // under mu: by AnnounceAll; the functions end it
 	members    map[memberKey]*member            // under mu: the peers of the group; changed with memberTurn
 	leaving    map[*entry]struct{}              // under mu: out of entries, and not in retired yet
 	retired    hyper.Stats                      // under mu: the sum of all entries that were dropped
@@ -104,16 +109,17 @@ func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
 	}
 	r := &Replicator{
 		store: store, opts: opts, log: log,
-		group:   lifecycle.NewGroup(),
-		conns:   make(map[*hyper.Conn]*talking),
-		peers:   make(map[string]*acquaintance),
-		hooks:   make(map[feed.DiscoveryKey][]*hook),
-		entries: make(map[feed.DiscoveryKey]*entry),
-		listens: make(map[feed.DiscoveryKey]*listening),
-		finding: make(map[feed.DiscoveryKey]struct{}),
-		pushes:  make(map[feed.DiscoveryKey]PushMode),
-		members: make(map[memberKey]*member),
-		leaving: make(map[*entry]struct{}),
+		group:     lifecycle.NewGroup(),
+		conns:     make(map[*hyper.Conn]*talking),
+		peers:     make(map[string]*acquaintance),
+		hooks:     make(map[feed.DiscoveryKey][]*hook),
+		entries:   make(map[feed.DiscoveryKey]*entry),
+		listens:   make(map[feed.DiscoveryKey]*listening),
+		finding:   make(map[feed.DiscoveryKey]struct{}),
+		pushes:    make(map[feed.DiscoveryKey]PushMode),
+		members:   make(map[memberKey]*member),
+		announced: make(map[feed.DiscoveryKey]func()),
+		leaving:   make(map[*entry]struct{}),
 	}
 	stopActive, stopRemove, stopDeclare := store.OnActive(r.onActive), store.OnRemove(r.onRemove), store.OnDeclare(r.onDeclare)
 	r.stop = func() {
@@ -123,6 +129,9 @@ func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
 	}
 	for f := range store.Active() {
 		r.onActive(f, true)
+	}
+	if !opts.later {
+		r.group.Go(r.announceGroup)
 	}
 	return r
 }
@@ -177,6 +186,9 @@ func (r *Replicator) onActive(f *feed.Feed, active bool) {
 		r.group.Go(func(ctx context.Context) {
 			r.activate(ctx, e)
 			r.back(e)
+			if r.opts.Announce == AnnounceAll {
+				r.announceFeed(ctx, e.f.Key())
+			}
 		})
 	case r.opts.Linger < 0:
 		r.quieten(e) // unless it was added

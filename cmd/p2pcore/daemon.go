@@ -10,6 +10,7 @@ import (
 
 	"github.com/p2pcore/p2pcore/cmd/p2pcore/internal/client"
 	"github.com/p2pcore/p2pcore/cmd/p2pcore/internal/holder"
+	"github.com/p2pcore/p2pcore/node"
 	"github.com/p2pcore/p2pcore/node/api"
 )
 
@@ -48,6 +49,9 @@ in the file api-token of the store.`,
 			if d.TCP == "none" {
 				d.TCP = ""
 			}
+			if _, err := node.ParseAnnouncePolicy(d.Announce); err != nil {
+				return api.Errorf(api.CodeUsage, "--announce %q: want chosen, default or all", d.Announce)
+			}
 			if d.TCPIdentity && d.TCP == "" {
 				return api.Errorf(api.CodeUsage, "--tcp-identity is of no use without --tcp-listen")
 			}
@@ -60,6 +64,7 @@ in the file api-token of the store.`,
 	cmd.Flags().StringVar(&d.API, "api", "127.0.0.1:4180", "serve the HTTP API at `ADDR` too; none: on the store's socket alone")
 	cmd.Flags().StringVar(&d.Metrics, "metrics", "", "serve Prometheus metrics and health at `ADDR`, without a token; the API has them too")
 	cmd.Flags().StringVar(&d.TCP, "tcp-listen", "", "serve JavaScript peers without libp2p at `ADDR`, over raw TCP")
+	cmd.Flags().StringVar(&d.Announce, "announce", node.AnnounceChosen.String(), "which feeds to announce: chosen (those that are seeded or shared), default (the default feed alone) or all")
 	cmd.Flags().BoolVar(&d.TCPIdentity, "tcp-identity", false, "let peers on raw TCP recognize this node by its identity")
 	return cmd
 }

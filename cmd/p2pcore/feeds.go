@@ -136,10 +136,10 @@ func infoText(i api.CoreInfo) string {
 		{"length", fmt.Sprintf("%d blocks, %s", i.Length, output.Bytes(i.ByteLength))},
 		{"fork", i.Fork},
 		{"stored here", fmt.Sprintf("%d blocks, the first %d without a gap; %s on disk", i.LocalBlocks, i.ContiguousLength, output.Bytes(i.DiskBytes))},
-		{"remote length", i.RemoteLength}, {"writable", i.Writable}, {"encrypted", i.Encrypted}, {"seeding", i.Seeding}, {"announced", i.Announced}, {"no network", i.NoNetwork},
+		{"remote length", i.RemoteLength}, {"writable", i.Writable}, {"encrypted", i.Encrypted}, {"seeding", i.Seeding}, {"announced", i.Announced}, {"announcing", i.Announcing}, {"no network", i.NoNetwork},
 		{"peers", i.Peers}, {"removed", i.Removed},
 	} {
-		if row[0] == "no network" && row[1] == "" || row[0] == "removed" && row[1] == false {
+		if (row[0] == "no network" || row[0] == "announcing") && row[1] == "" || row[0] == "removed" && row[1] == false {
 			continue
 		}
 		fmt.Fprintf(w, "%v\t%v\n", row[0], row[1])

@@ -210,6 +210,7 @@ func (s *Server) describe(ctx context.Context, e corestore.Entry) (CoreInfo, err
 	}
 	if n := s.running(); n != nil {
 		out.Announced = n.Announced(e.Key)
+		out.Announcing = n.AnnouncePolicy().String()
 		out.NoNetwork = s.unreached(n)
 		peers := n.FeedPeers(e.Key)
 		out.Peers = len(peers)

@@ -18,12 +18,13 @@ type CoreInfo struct {
 	RemoteLength     uint64 `json:"remoteLength"`     // the longest that a connected peer tells of, or ours
 	Writable         bool   `json:"writable"`
 	Encrypted        bool   `json:"encrypted"`
-	Announced        bool   `json:"announced"`           // in the DHT, now
-	Seeding          bool   `json:"seeding"`             // the store is told to seed it: a daemon does
-	Peers            int    `json:"peers"`               // that share this feed with us now
-	DiskBytes        uint64 `json:"diskBytes"`           // taken in the store
-	Removed          bool   `json:"removed,omitempty"`   // it has left the group; what uses it brings it back
-	NoNetwork        string `json:"noNetwork,omitempty"` // why the DHT of the node that runs is not reached
+	Announced        bool   `json:"announced"`            // in the DHT, now
+	Seeding          bool   `json:"seeding"`              // the store is told to seed it: a daemon does
+	Peers            int    `json:"peers"`                // that share this feed with us now
+	DiskBytes        uint64 `json:"diskBytes"`            // taken in the store
+	Announcing       string `json:"announcing,omitempty"` // which feeds the node that runs announces: chosen, default or all
+	Removed          bool   `json:"removed,omitempty"`    // it has left the group; what uses it brings it back
+	NoNetwork        string `json:"noNetwork,omitempty"`  // why the DHT of the node that runs is not reached
 }
 
 // NewCore is the body of POST /v1/cores: all fields empty for a new feed with a fresh key pair; Name for a new

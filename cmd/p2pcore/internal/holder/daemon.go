@@ -22,6 +22,7 @@ type Daemon struct {
 	Metrics     string // HOST:PORT of metrics and health alone
 	TCP         string // HOST:PORT for JavaScript peers without libp2p
 	TCPIdentity bool   // by which these may recognize the node
+	Announce    string // which feeds are announced, as node.ParseAnnouncePolicy reads it
 }
 
 const (

@@ -63,7 +63,11 @@ func (h *Holder) nodeOptions() (opts []node.Option, missing []string, err error)
 		node.WithLogger(h.opts.Logger),
 	}
 	if h.opts.Daemon != nil {
-		opts = append(opts, node.WithRegisterer(h.server.Registerer()))
+		policy, err := node.ParseAnnouncePolicy(h.opts.Daemon.Announce)
+		if err != nil {
+			return nil, nil, err
+		}
+		opts = append(opts, node.WithRegisterer(h.server.Registerer()), node.WithAnnounce(policy))
 	}
 	if d := h.opts.Daemon; d != nil && d.TCP != "" {
 		opts = append(opts, node.WithTCP(d.TCP))
