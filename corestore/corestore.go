@@ -188,7 +188,11 @@ func (s *shared) load(ctx context.Context) error {
 // begin makes the primary key of a new store.
 func (s *shared) begin(ctx context.Context) error {
 	if s.opts.ReadOnly {
-		return fmt.Errorf("%w: no store here yet", ErrReadOnly)
+		reason := ErrReadOnly
+		if r, ok := s.ds.(interface{ ReadOnly() error }); ok && r.ReadOnly() != nil {
+			reason = r.ReadOnly() // such as a full disk
+		}
+		return fmt.Errorf("%w: no store here yet", reason)
 	}
 	if given := s.opts.PrimaryKey; given != nil {
 		s.primary.key = *given

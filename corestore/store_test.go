@@ -338,6 +338,25 @@ func TestReadOnly(t *testing.T) {
 		if _, err := session.Append(ctx, []byte("y")); !errors.Is(err, feed.ErrNotWritable) {
 			t.Errorf("Append: %v, want ErrNotWritable", err)
 		}
+		if _, err := session.Clear(ctx, feed.Range{End: 1}); !errors.Is(err, feed.ErrNotWritable) {
+			t.Errorf("Clear: %v, want ErrNotWritable", err)
+		}
+		if err := session.SetUserData(ctx, "k", []byte("v")); !errors.Is(err, feed.ErrNotWritable) {
+			t.Errorf("SetUserData: %v, want ErrNotWritable", err)
+		}
+		if _, err := session.Branch(ctx, "b", feed.BranchOptions{}); !errors.Is(err, feed.ErrNotWritable) {
+			t.Errorf("Branch: %v, want ErrNotWritable", err)
+		}
+		if err := session.Feed().StartMarking(ctx); !errors.Is(err, feed.ErrNotWritable) {
+			t.Errorf("StartMarking: %v, want ErrNotWritable", err)
+		}
+		pair := s.KeyPair("a")
+		if another, err := session.Feed().Session(feed.SessionOptions{KeyPair: &pair}); err == nil {
+			if _, err := another.Append(ctx, []byte("y")); !errors.Is(err, feed.ErrNotWritable) {
+				t.Errorf("Append with the key pair: %v, want ErrNotWritable", err)
+			}
+			another.Close()
+		}
 		_, namedErr := s.Named(ctx, "b")
 		_, keyedErr := s.Keyed(ctx, feed.Key{1})
 		_, freshErr := s.Fresh(ctx)

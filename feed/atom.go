@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -224,7 +223,8 @@ func (f *Feed) prepareFlush(ctx context.Context, p *part) (*flushing, error) {
 	}
 	nodes := slices.Collect(maps.Values(mem.nodes))
 	slices.SortFunc(nodes, func(a, b Node) int { return cmp.Compare(a.Index, b.Index) })
-	if l.tree.Fork() != p.base.Fork {
+	// A forced truncation may have kept the fork; blocks and nodes below the old length are others all the same.
+	if l.tree.Fork() != p.base.Fork || l.shared < p.base.Length {
 		ch, err := f.prepareRewrite(ctx, &rewriting{keep: l.shared, tree: l.tree, signature: signature, nodes: nodes, blocks: blocks, puts: puts})
 		return &flushing{ch, f}, err
 	}
@@ -313,7 +313,7 @@ func commitAll(ctx context.Context, changes []*flushing) error {
 func (f *Feed) growMemory(l *line, tree *merkle.Tree, head *headRecord, bits *bitfield.Bitfield, nodes []Node, blocks []blockWrite) error {
 	l.mem.mu.Lock()
 	for _, b := range blocks {
-		l.mem.blocks[b.index] = bytes.Clone(b.data)
+		l.mem.blocks[b.index] = append([]byte{}, b.data...) // nil means that there is none
 	}
 	for _, n := range nodes {
 		l.mem.nodes[n.Index] = n

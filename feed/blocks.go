@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"math"
+	"sync/atomic"
 )
 
 // ReadOptions of Session.Blocks and Session.Entries.
@@ -146,10 +147,12 @@ func (s *Session) readFollowing(ctx context.Context, r Range, local bool, yield 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	gaveUp := make(chan error, 1)
+	var next atomic.Uint64 // the block that is read next
+	next.Store(r.Start)
 	if !local {
-		s.feed.ops.Go(func(context.Context) { gaveUp <- s.follow(ctx, r) })
+		s.feed.ops.Go(func(context.Context) { gaveUp <- s.follow(ctx, r, &next) })
 	}
-	for i := r.Start; i < r.End; {
+	for i := r.Start; i < r.End; next.Store(i) {
 		b, err := s.getLocal(ctx, i)
 		switch {
 		case err == nil:
@@ -178,9 +181,22 @@ func (s *Session) readFollowing(ctx context.Context, r Range, local bool, yield 
 	return nil
 }
 
-// follow has the Source bring the blocks of r, as the feed grows. It returns why the Source has given up, such as
-// ErrNoSpace; or nil when ctx has ended or there is no Source any more.
-func (s *Session) follow(ctx context.Context, r Range) error {
+// firstLost returns the first block from next on that a change may have taken away, or end.
+func firstLost(c Change, next, end uint64) uint64 {
+	if c.Forked {
+		return min(max(c.Ancestors, next), end)
+	}
+	for _, d := range c.Dropped {
+		if d.End > next {
+			end = min(end, max(d.Start, next))
+		}
+	}
+	return end
+}
+
+// follow has the Source bring the blocks of r from next on, as the feed grows. It returns why the Source has given up, such
+// as ErrNoSpace; or nil when ctx has ended or there is no Source any more.
+func (s *Session) follow(ctx context.Context, r Range, next *atomic.Uint64) error {
 	sub := s.feed.Subscribe()
 	defer sub.Close()
 	want := Want{Range: r, Linear: true}
@@ -188,6 +204,7 @@ func (s *Session) follow(ctx context.Context, r Range) error {
 		want.Range.End, want.Follow = math.MaxUint64, true
 	}
 	for source := s.source(); source != nil; {
+		want.Range.Start = max(want.Range.Start, next.Load())
 		err := source.Fetch(ctx, want)
 		if ctx.Err() != nil {
 			return nil
@@ -197,14 +214,15 @@ func (s *Session) follow(ctx context.Context, r Range) error {
 		case err != nil && now == source:
 			return err
 		case err == nil:
-			// All of r has come. What a truncation takes away has to come again.
-			c, err := sub.Next(ctx)
-			for ; err == nil && !c.Forked; c, err = sub.Next(ctx) {
+			// All of r has come. What is taken away before it is read has to come again.
+			for lost := r.End; lost >= r.End; {
+				c, err := sub.Next(ctx)
+				if err != nil {
+					return nil
+				}
+				lost = firstLost(c, next.Load(), r.End)
+				want.Range.Start = max(r.Start, lost)
 			}
-			if err != nil {
-				return nil
-			}
-			want.Range.Start = max(r.Start, min(c.Ancestors, r.End))
 		}
 		source = s.source() // it may have been replaced, and ended for that
 	}

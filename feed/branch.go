@@ -364,9 +364,9 @@ func (s *Session) Commit(ctx context.Context, branch *Session, o CommitOptions) 
 	if s.line != nil || branch.feed != f || l == nil || l.name == "" {
 		return Info{}, fmt.Errorf("%w: a branch is committed to its own feed", ErrDiverged)
 	}
-	by := signing{pair: s.pair, signature: o.Signature}
-	if o.KeyPair != nil {
-		by.pair = *o.KeyPair
+	by, err := s.signs(o.KeyPair, o.Signature)
+	if err != nil {
+		return Info{}, err
 	}
 	giveBack, leave, err := f.begin(ctx)
 	if err != nil {

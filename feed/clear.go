@@ -75,7 +75,7 @@ func (f *Feed) clearInTurn(ctx context.Context, ranges iter.Seq2[uint64, uint64]
 // StoredBytes returns the bytes of the blocks of r that are stored, as they are stored: what clearing r, or
 // truncating to its start, gives back. It waits for the feed's turn. The error is ErrClosed, ctx's, or the datastore's.
 func (f *Feed) StoredBytes(ctx context.Context, r Range) (total uint64, err error) {
-	giveBack, leave, err := f.begin(ctx)
+	giveBack, leave, err := f.enterTurn(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -90,6 +90,9 @@ func (s *storage) write(ctx context.Context, c *commit) error {
 
 // prepare mends what a failed commit left and collects the node pages of c.
 func (s *storage) prepare(ctx context.Context, c *commit) error {
+	if s.readOnly != nil {
+		return s.readOnly
+	}
 	if s.unsure {
 		if err := s.restore(ctx, c); err != nil {
 			return err

@@ -55,6 +55,8 @@ var (
 	ErrDiverged = errors.New("feed: diverged")
 	// ErrNotAtomic: the datastore cannot store changes of several feeds at once.
 	ErrNotAtomic = errors.New("feed: datastore has no atomic batches for all of these feeds")
+	// errReadOnly: the feed was opened to be read.
+	errReadOnly = fmt.Errorf("%w: opened to be read only", ErrNotWritable)
 	// ErrRecovering: the feed was opened from a backup, and nobody has confirmed yet that it is not older
 	// than what its readers have.
 	ErrRecovering = errors.New("feed: recovering")

@@ -41,8 +41,9 @@ type Options struct {
 	// Encryption is what sessions use that have none of their own; nil: blocks are stored as they are.
 	Encryption Encryption
 
-	// ReadOnly opens without writing: what an interrupted change has left is not swept, and marking does not go on (Open
-	// only). Sessions are to be opened with SessionOptions.ReadOnly.
+	// ReadOnly opens without writing (Open only): what an interrupted change has left is not swept, marking does not go on, and
+	// whatever writes is refused. If the datastore has a method ReadOnly() error, its error is the reason; else it
+	// wraps ErrNotWritable.
 	ReadOnly bool
 
 	// NoSync returns from Append before the blocks are on stable storage. After a power failure the
@@ -223,6 +224,9 @@ func newFeed(s *storage, opts *Options, auth *authRecord, head *headRecord) (*Fe
 	f.log = opts.Logger.With("feed", f.dk.Short())
 	if opts.KeyPair != nil {
 		f.pair = *opts.KeyPair
+	}
+	if opts.ReadOnly {
+		f.pair = KeyPair{}
 	}
 	var err error
 	if f.tree, err = merkle.NewTree(head.fork, head.roots); err != nil {
@@ -473,8 +477,16 @@ func (f *Feed) takeTurn(ctx context.Context) (giveBack func(), err error) {
 }
 
 // begin enters a call that writes and waits for the turn. The caller gives the turn back, and then leaves. The
-// error is ErrClosed, or ctx's.
+// error is ErrClosed, ctx's, or that of a feed which was opened to be read.
 func (f *Feed) begin(ctx context.Context) (giveBack, leave func(), err error) {
+	if err := f.storage.readOnly; err != nil {
+		return nil, nil, err
+	}
+	return f.enterTurn(ctx)
+}
+
+// enterTurn enters a call and waits for the turn.
+func (f *Feed) enterTurn(ctx context.Context) (giveBack, leave func(), err error) {
 	_, leave, ok := f.ops.Enter()
 	if !ok {
 		return nil, nil, ErrClosed

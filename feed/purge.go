@@ -38,6 +38,9 @@ func (f *Feed) Purge(ctx context.Context) error {
 }
 
 func (s *storage) purge(ctx context.Context) error {
+	if s.readOnly != nil {
+		return s.readOnly
+	}
 	if err := s.ds.Delete(ctx, s.authKey()); err != nil {
 		return err
 	}

@@ -948,3 +948,125 @@ func TestWriterTakesALongerHead(t *testing.T) {
 		t.Errorf("what it appends then: head %+v, want %+v", f.Info().Head, w.Info().Head)
 	}
 }
+
+// TestReadingIsNoEndOfASession: what is read through a session takes snapshots of it, and their end is not the session's.
+func TestReadingIsNoEndOfASession(t *testing.T) {
+	ctx := t.Context()
+	f, _ := writer(t, memoryStore(), 3)
+	closed := 0
+	s, err := f.Session(SessionOptions{OnClose: func() { closed++ }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone, err := f.Exclusive(ctx, SessionOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*Session{s, alone} {
+		for range s.Blocks(ctx, Range{End: 3}, ReadOptions{}) {
+		}
+		r, err := s.NewReader(ctx, ReaderOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		snapshot, err := s.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(r.Close(), snapshot.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if closed != 0 {
+		t.Errorf("OnClose was called %d times while the session is open", closed)
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := f.Exclusive(gone, SessionOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a second exclusive session: %v", err)
+	}
+	if err := errors.Join(s.Close(), alone.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if closed != 1 {
+		t.Errorf("OnClose was called %d times", closed)
+	}
+	alone, err = f.Exclusive(ctx, SessionOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone.Close()
+}
+
+// TestAtomWithAForcedTruncation: also where the fork stays, blocks below the old length are others.
+func TestAtomWithAForcedTruncation(t *testing.T) {
+	ctx := t.Context()
+	ds := atomicStore{memoryStore()}
+	f, s := writer(t, ds, 5)
+	if _, err := s.Truncate(ctx, 4, TruncateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := s.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	atom := NewAtom()
+	a, err := atom.Session(f, SessionOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Truncate(ctx, 2, TruncateOptions{Fork: 1, Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	appendBlocks(t, a, nil, []byte("other"))
+	if b, err := a.Get(ctx, 2); err != nil || len(b) != 0 {
+		t.Errorf("an empty block in an atom: %q, %v", b, err)
+	}
+	if err := atom.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := before.Get(ctx, 3); err != nil || !bytes.Equal(b, testBlock(3)) {
+		t.Errorf("the snapshot reads %q, %v", b, err)
+	}
+	if err := errors.Join(before.Close(), f.Check(ctx)); err != nil {
+		t.Error(err)
+	}
+	f = reopen(t, f, ds, Options{})
+	if b, err := session(t, f).Get(ctx, 3); err != nil || string(b) != "other" || f.Info().Length != 4 {
+		t.Errorf("after reopening: %q, %v, length %d", b, err, f.Info().Length)
+	}
+	if err := f.Check(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFollowingReadsWhatWasCleared: blocks of the range that are dropped before they are read come again.
+func TestFollowingReadsWhatWasCleared(t *testing.T) {
+	synctest.Test(t, testFollowingReadsWhatWasCleared)
+}
+
+func testFollowingReadsWhatWasCleared(t *testing.T) {
+	ctx := t.Context()
+	w, _ := writer(t, memoryStore(), 20)
+	r := reader(t, memoryStore(), w)
+	r.SetSource(&pipe{from: w, to: r})
+	s := session(t, r)
+	if err := s.Download(ctx, Range{End: 20}); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for b, err := range s.Blocks(ctx, Range{End: 20}, ReadOptions{Follow: true}) {
+		if err != nil || !bytes.Equal(b, testBlock(n)) {
+			t.Fatalf("block %d: %q, %v", n, b, err)
+		}
+		if n++; n == 5 {
+			synctest.Wait() // the source has found that all is here
+			if _, err := s.Clear(ctx, Range{Start: 3, End: 15}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n != 20 || r.Has(Range{Start: 3, End: 4}) {
+		t.Errorf("%d blocks read; what was read before is fetched again: %v", n, r.Has(Range{Start: 3, End: 4}))
+	}
+}

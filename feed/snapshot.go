@@ -29,5 +29,7 @@ func (s *Session) Snapshot() (*Session, error) {
 		}
 		l.tree, l.head, l.shared, l.bits = from.tree, from.head, from.shared, *from.bits.Clone()
 	}
-	return f.sessionLocked(l, s.options), nil
+	options := s.options
+	options.OnClose = nil // which tells the end of s, once
+	return f.sessionLocked(l, options), nil
 }

@@ -82,6 +82,8 @@ type storage struct {
 	atomic bool // the first mode of the crash rule
 	noSync bool
 	pages  pageCache
+	// readOnly is why nothing may be written; nil: it may.
+	readOnly error
 
 	// owned by the turn
 	bitPages []uint64 // sorted numbers of the stored bit pages
@@ -105,6 +107,12 @@ type storage struct {
 
 func newStorage(ds datastore.Batching, opts *Options) *storage {
 	s := &storage{ds: ds, prefix: opts.Prefix, noSync: opts.NoSync, garbage: garbage{next: 1}, undoBits: math.MaxUint64}
+	if opts.ReadOnly {
+		s.readOnly = errReadOnly
+		if r, ok := ds.(interface{ ReadOnly() error }); ok && r.ReadOnly() != nil {
+			s.readOnly = r.ReadOnly()
+		}
+	}
 	if a, ok := ds.(AtomicBatcher); ok {
 		s.atomic = a.AtomicBatch()
 	}

@@ -28,8 +28,8 @@ func (a *app) catCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.Uint64Var(&c.next, "start", 0, "`INDEX` of the first block")
-	f.Uint64Var(&c.end, "end", 0, "`INDEX` behind the last block")
+	addDecimal(f, &c.next, "start", "", "`INDEX` of the first block")
+	addDecimal(f, &c.end, "end", "", "`INDEX` behind the last block")
 	f.BoolVar(&c.follow, "follow", false, "go on with blocks as they are appended")
 	f.StringVar(&c.format, "format", "raw", "raw: the bytes; lines: each block ends with a line end; json: one object per block")
 	c.key.add(cmd, "the encryption key of the feed is in `FILE`, - for standard input; a wrong one gives noise")
@@ -50,7 +50,7 @@ func (a *app) tailCommand() *cobra.Command {
 			return c.run(cmd, args[0])
 		},
 	}
-	cmd.Flags().Uint64VarP(&last, "last", "n", 1, "`N`umber of blocks to begin with")
+	addDecimal(cmd.Flags(), &last, "last", "n", "`N`umber of blocks to begin with")
 	cmd.Flags().StringVar(&c.format, "format", "raw", "raw: the bytes; lines: each block ends with a line end; json: one object per block")
 	c.key.add(cmd, "the encryption key of the feed is in `FILE`, - for standard input; a wrong one gives noise")
 	return cmd

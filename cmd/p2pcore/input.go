@@ -108,6 +108,10 @@ func (a *app) openInput(path string) (*input, error) {
 }
 
 func readError(path string, err error) error {
+	var known *api.Problem
+	if errors.As(err, &known) {
+		return err // says it all
+	}
 	var pathErr *os.PathError
 	if errors.As(err, &pathErr) {
 		err = pathErr.Err

@@ -257,7 +257,7 @@ at least --length of them. It ends with exit code 20 if nobody is found who has 
 			return s.run(cmd, args[0])
 		},
 	}
-	cmd.Flags().Uint64Var(&s.length, "length", 0, "wait for the first `N` blocks only")
+	addDecimal(cmd.Flags(), &s.length, "length", "", "wait for the first `N` blocks only")
 	return cmd
 }
 

@@ -49,6 +49,10 @@ var (
 // AtomicBatch reports that a batch is all or nothing.
 func (d *Datastore) AtomicBatch() bool { return true }
 
+// ReadOnly returns what writing fails with: ErrNoSpace if the disk is full, ErrReadOnly if the caller wanted it so; nil
+// if the store can be written.
+func (d *Datastore) ReadOnly() error { return d.readOnly }
+
 // FreeSpace returns how many bytes may be stored before the reserve is touched; 0 if it is, or if the
 // store is open read-only. It is cheap: the filesystem is not asked each time.
 func (d *Datastore) FreeSpace() (uint64, error) {

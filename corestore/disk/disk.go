@@ -105,7 +105,7 @@ func Open(dir string, opts Options) (*Disk, error) {
 }
 
 func open(dir string, opts Options) (_ *Disk, err error) {
-	if err := prepare(dir, opts.ReadOnly); err != nil {
+	if err := prepare(dir, opts.ReadOnly, opts.Reserve); err != nil {
 		return nil, err
 	}
 	l, err := acquireLock(dir)

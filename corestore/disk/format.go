@@ -23,11 +23,16 @@ const (
 )
 
 // prepare makes dir, or looks at what it is, without changing anything in it.
-func prepare(dir string, readOnly bool) error {
+func prepare(dir string, readOnly bool, reserve uint64) error {
 	if readOnly {
 		return inspect(dir, true)
 	}
 	err := inspect(dir, false)
+	if !Exists(dir) && (err == nil || errors.Is(err, fs.ErrNotExist)) {
+		if err := roomForNew(dir, reserve); err != nil {
+			return err
+		}
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return os.MkdirAll(dir, 0o700)
 	}

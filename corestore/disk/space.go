@@ -185,12 +185,29 @@ func (s *space) allow(n uint64) error {
 }
 
 // ask returns what the filesystem has for us.
-func (s *space) ask() (uint64, error) {
-	usage, err := vfs.Default.GetDiskUsage(s.dir)
+func (s *space) ask() (uint64, error) { return available(s.dir) }
+
+func available(dir string) (uint64, error) {
+	usage, err := vfs.Default.GetDiskUsage(dir)
 	if err != nil {
 		return 0, fmt.Errorf("ask for free space: %w", err)
 	}
 	return usage.AvailBytes, nil
+}
+
+// roomForNew refuses to begin a store where the first write would be refused: nothing is left behind then.
+func roomForNew(dir string, reserve uint64) error {
+	for { // the nearest directory that exists
+		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	avail, err := available(dir)
+	if err == nil && avail < reserve/2+openBytes {
+		err = fmt.Errorf("%w: %d bytes are free, the reserve is %d", ErrNoSpace, avail, reserve)
+	}
+	return err
 }
 
 // logSize returns the bytes of the logs of the database in path, and whether there is one.

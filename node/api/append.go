@@ -40,7 +40,7 @@ func (s *Server) postBlocks(w http.ResponseWriter, r *http.Request) error {
 	defer session.Close()
 	info := session.Info()
 	if !info.Writable {
-		return notWritable(key)
+		return s.notWritable(key)
 	}
 	out := Appended{Key: key.Hex(), Start: info.Length, Length: info.Length, ByteLength: info.ByteLength}
 	match := r.Header.Get("If-Match")

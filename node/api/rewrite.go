@@ -122,7 +122,7 @@ func (s *Server) postTruncate(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer session.Close()
 	if !session.Info().Writable {
-		return notWritable(session.Key())
+		return s.notWritable(session.Key())
 	}
 	// A turn with the appends: what If-Match names must not change meanwhile.
 	select {
@@ -157,7 +157,11 @@ func checkMatch(match string, info feed.Info) error {
 	return nil
 }
 
-func notWritable(key feed.Key) *Problem {
+// notWritable says why nothing can be written to a feed: the whole store is read-only, or the secret is elsewhere.
+func (s *Server) notWritable(key feed.Key) *Problem {
+	if s.cfg.ReadOnly != nil {
+		return ProblemOf(s.cfg.ReadOnly)
+	}
 	return Errorf(CodeNotWritable, "feed %s is not writable here: its secret key is in the store that made it", key)
 }
 

@@ -63,6 +63,7 @@ func Open(ctx context.Context, opts Options) (*Holder, error) {
 		Start:    h.start,
 		Identity: h.identity,
 		Waiting:  h.files.waiting,
+		ReadOnly: d.Datastore().ReadOnly(),
 		Space: func() (used, free uint64, err error) {
 			free, err = d.FreeSpace()
 			return d.UsedSpace(), free, err
