@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -342,7 +343,7 @@ func testLateDiskFull(t *testing.T, root string) {
 	checkValues(t, d, 4)
 }
 
-func TestNewStoreOnAFullDisk(t *testing.T) { onTmpfs(t, 4<<20, testNewStoreOnAFullDisk) }
+func TestNewStoreOnAFullDisk(t *testing.T) { onTmpfs(t, 16<<20, testNewStoreOnAFullDisk) }
 
 func testNewStoreOnAFullDisk(t *testing.T, root string) {
 	if err := os.Mkdir(filepath.Join(root, "store"), 0o700); err != nil {
@@ -358,6 +359,9 @@ func testNewStoreOnAFullDisk(t *testing.T, root string) {
 		if took := time.Since(start); took > 5*time.Second {
 			t.Errorf("%s: took %v", dir, took)
 		}
+	}
+	if _, err := os.Stat(filepath.Join(root, "new")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what could not be made has left a directory: %v", err)
 	}
 	if err := os.Remove(filepath.Join(root, "other")); err != nil {
 		t.Fatal(err)
