@@ -14,6 +14,7 @@ import (
 
 	"github.com/p2pcore/p2pcore/corestore"
 	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/integration/mesh"
 	"github.com/p2pcore/p2pcore/node"
 )
 
@@ -105,11 +106,17 @@ func TestProposalsExampleOverLibp2p(t *testing.T) {
 		}
 	}
 	for _, m := range members {
-		eventuallyTrue(t, m.name+" has heard of all others", func() bool {
+		err := mesh.Poll(ctx, func(context.Context) error {
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			return m.fail != nil || len(m.read) == len(members)-1
+			if heard := len(m.read); m.fail == nil && heard < len(members)-1 {
+				return fmt.Errorf("%s has heard of %d others", m.name, heard)
+			}
+			return nil
 		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		m.mu.Lock()
 		if m.fail != nil {
 			t.Error(m.fail)

@@ -90,7 +90,9 @@ func (g *group) gather(x groupSetup) {
 	g.core = opened.Core
 	store.OnPeerAdd(func(_ context.Context, p corestore.Peer) { g.came <- p })
 	store.OnPeerRemove(func(_ context.Context, p corestore.Peer) { g.went <- p })
-	store.OnExtension(func(_ context.Context, typ string, message []byte, _ corestore.Peer) { g.messages <- fmt.Sprintf("%s: %s", typ, message) })
+	store.OnExtension(func(_ context.Context, typ string, message []byte, _ corestore.Peer) {
+		g.messages <- fmt.Sprintf("%s: %s", typ, message)
+	})
 	g.js.call("extension", args{"core": g.core, "name": "chat"}, nil)
 	g.js.call("extension", args{"core": g.core, "name": "key", "encoding": nil}, nil)
 	if x.jsDials {
