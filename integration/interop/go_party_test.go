@@ -27,6 +27,7 @@ type goParty struct {
 	t       *testing.T
 	ctx     context.Context
 	store   *corestore.Store
+	door    *feed.Key  // of the group, or nil
 	node    *node.Node // nil while it is offline
 	dialled sync.WaitGroup
 	logs    []*goLog
@@ -79,8 +80,14 @@ func (p *goParty) expect(what ...string) {
 func (p *goParty) online() *node.Node {
 	p.t.Helper()
 	if p.node == nil {
-		n, err := node.New(p.store, node.WithListenAddrs(ma.StringCast("/ip4/127.0.0.1/tcp/0")), node.WithTCP("127.0.0.1:0"),
-			node.WithNetwork(node.NetworkNone), node.WithMDNS(false), node.WithRelay(false), node.WithLogger(slog.New(p)))
+		opts := []node.Option{
+			node.WithListenAddrs(ma.StringCast("/ip4/127.0.0.1/tcp/0")), node.WithTCP("127.0.0.1:0"),
+			node.WithNetwork(node.NetworkNone), node.WithMDNS(false), node.WithRelay(false), node.WithLogger(slog.New(p)),
+		}
+		if p.door != nil {
+			opts = append(opts, node.WithHandshakeKey(*p.door))
+		}
+		n, err := node.New(p.store, opts...)
 		if err != nil {
 			p.t.Fatal(err)
 		}
