@@ -80,7 +80,7 @@ func TestKilledDaemonComesBack(t *testing.T) {
 		go func() { defer load.Done(); p.append(ctx, t) }()
 	}
 	for range restarts {
-		d.waitAppends(50 + rand.IntN(500))
+		d.waitAppends(20 + rand.IntN(130))
 		d.up.Lock()
 		d.proc.kill()
 		<-d.proc.ended
