@@ -29,7 +29,7 @@ func (r *Replicator) AddCore(f *feed.Feed) (remove func(), err error) {
 	}
 	e.added++
 	r.tellPush(e)
-	conns := r.connsLocked()
+	conns := r.connsFor(dk)
 	r.mu.Unlock()
 	e.x.SetDownloading(true)
 	for _, c := range conns {
@@ -64,11 +64,13 @@ func (r *Replicator) AddCore(f *feed.Feed) (remove func(), err error) {
 // ErrAdded says that another feed of the same key takes part in replication.
 var ErrAdded = errors.New("node: another feed of the same key takes part")
 
-// connsLocked returns all connections. mu is held.
-func (r *Replicator) connsLocked() []*hyper.Conn {
+// connsFor returns the connections on which a feed in use is offered. mu is held.
+func (r *Replicator) connsFor(dk feed.DiscoveryKey) []*hyper.Conn {
 	conns := make([]*hyper.Conn, 0, len(r.conns))
-	for c := range r.conns {
-		conns = append(conns, c)
+	for c, t := range r.conns {
+		if r.mayHear(t, dk) {
+			conns = append(conns, c)
+		}
 	}
 	return conns
 }

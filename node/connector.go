@@ -96,6 +96,33 @@ func (c *connector) purpose(p peer.ID, door *feed.DiscoveryKey) *feed.DiscoveryK
 	return found
 }
 
+// named tells whether p was named by hand or in the configuration.
+func (c *connector) named(p peer.ID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.targets[p]
+	if t == nil {
+		return false
+	}
+	_, byHand := t.reasons[reason{kind: byHand}]
+	_, byConfig := t.reasons[reason{kind: byConfig}]
+	return byHand || byConfig
+}
+
+// foundFor returns the discovery keys that p was found under.
+func (c *connector) foundFor(p peer.ID) (keys []feed.DiscoveryKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t := c.targets[p]; t != nil {
+		for why := range t.reasons {
+			if why.kind == byTopic {
+				keys = append(keys, feed.DiscoveryKey(why.topic))
+			}
+		}
+	}
+	return keys
+}
+
 // want adds a reason to be in touch with p, and addresses to try. It does not block. False means that the
 // peer was not taken: it is us, or too many are wanted already.
 func (c *connector) want(p peer.AddrInfo, why reason) bool {

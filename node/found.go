@@ -74,7 +74,7 @@ func (r *Replicator) HandlePeer(peer string, dk feed.DiscoveryKey, connect func(
 			return ErrClosed
 		}
 	case live != nil:
-		if !r.group.Go(func(ctx context.Context) { r.offer(ctx, live, dk) }) {
+		if !r.offerLater(live, dk) {
 			return ErrClosed
 		}
 	}
@@ -131,6 +131,11 @@ func (r *Replicator) offerAll(ctx context.Context, t *talking) {
 	for _, dk := range keys {
 		r.offer(ctx, t, dk)
 	}
+}
+
+// offerLater is offer on a goroutine of its own; false if the replicator closes.
+func (r *Replicator) offerLater(t *talking, dk feed.DiscoveryKey) bool {
+	return r.group.Go(func(ctx context.Context) { r.offer(ctx, t, dk) })
 }
 
 // offer puts a feed on a stream, if it is stored.

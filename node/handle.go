@@ -29,6 +29,8 @@ type Conversation struct {
 	// DiscoveryKey is that of the feed for which the connection was made, if it was made for one. The end that
 	// opened the stream knocks at the group's door if it is the door's.
 	DiscoveryKey *feed.DiscoveryKey
+	// Known is set if the remote may hear of all feeds at once, though the replicator is discreet: somebody has named it.
+	Known bool
 	// OnStart is called, if not nil, when the conversation begins.
 	OnStart func(c *hyper.Conn)
 }
@@ -50,7 +52,8 @@ type talking struct {
 	done      chan struct{} // closed when it has ended
 
 	// under Replicator.mu
-	told map[feed.DiscoveryKey]struct{} // hooks that know of it
+	told  map[feed.DiscoveryKey]struct{} // hooks that know of it
+	known bool                           // it may hear of all feeds in use
 }
 
 // HandleConnection replicates over rwc, in or out, until the stream or ctx ends, or Close is called; it returns when
@@ -66,7 +69,10 @@ func (r *Replicator) HandleConnection(ctx context.Context, rwc io.ReadWriteClose
 		return errors.Join(ErrClosed, rwc.Close())
 	}
 	defer leave()
-	t := &talking{peer: conv.Peer, initiator: conv.initiator(), done: make(chan struct{}), told: make(map[feed.DiscoveryKey]struct{})}
+	t := &talking{
+		peer: conv.Peer, initiator: conv.initiator(), done: make(chan struct{}), told: make(map[feed.DiscoveryKey]struct{}),
+		known: conv.Known || !r.opts.Discreet,
+	}
 	r.openFace(ctx)
 	door, err := r.openDoor(ctx, &conv)
 	if err != nil {
@@ -80,6 +86,7 @@ func (r *Replicator) HandleConnection(ctx context.Context, rwc io.ReadWriteClose
 		Peer:      conv.Peer,
 		Door:      door,
 		OnOpen:    func(ctx context.Context, dk feed.DiscoveryKey) (*hyper.Exchange, error) { return r.asked(ctx, t, dk) },
+		OnKnown:   func() { r.introduce(t) },
 		Logger:    r.log,
 	})
 	if err := r.claim(ctx, t); err != nil {
@@ -93,12 +100,7 @@ func (r *Replicator) HandleConnection(ctx context.Context, rwc io.ReadWriteClose
 		return errors.Join(ErrClosed, t.conn.Close())
 	}
 	r.conns[t.conn] = t
-	var active []*entry
-	for _, e := range r.entries {
-		if e.wanted() || e.linger != nil {
-			active = append(active, e)
-		}
-	}
+	active := r.inUse(t)
 	r.mu.Unlock()
 	for _, e := range active {
 		r.attach(t.conn, e)
@@ -108,6 +110,9 @@ func (r *Replicator) HandleConnection(ctx context.Context, rwc io.ReadWriteClose
 	}
 	if conv.DiscoveryKey != nil {
 		r.popsUp(t, *conv.DiscoveryKey)
+		if r.opts.Discreet {
+			r.offer(ctx, t, *conv.DiscoveryKey)
+		}
 	}
 	r.offerAll(ctx, t)
 	err = t.conn.Run(ctx)

@@ -134,6 +134,7 @@ func (n *Node) start(store *corestore.Store) error {
 		OnUnlisten:   func(dk feed.DiscoveryKey) { n.listen(dk, 0) },
 		Name:         n.host.ID().String(),
 		HandshakeKey: n.cfg.handshakeKey,
+		Discreet:     n.cfg.discreet,
 		Announce:     n.cfg.announce,
 		later:        true,
 		Logger:       n.log,
@@ -200,7 +201,15 @@ func (n *Node) serve(ctx context.Context, l *link, s network.Stream, t talk) err
 		Flags:        t.flags,
 		Noise:        t.noise,
 		DiscoveryKey: n.purpose(l),
-		OnStart:      func(c *hyper.Conn) { n.links.attached(l, c) },
+		Known:        n.connector.named(l.peer),
+		OnStart: func(c *hyper.Conn) {
+			n.links.attached(l, c)
+			if n.cfg.discreet {
+				for _, dk := range n.connector.foundFor(l.peer) {
+					n.replicator.found(l.peer.String(), dk)
+				}
+			}
+		},
 	})
 }
 
@@ -287,7 +296,12 @@ func (n *Node) listen(dk feed.DiscoveryKey, m dht.Mode) {
 	}
 	why := reason{kind: byTopic, topic: topic}
 	adjust(&now.announce, dht.Announce, nil)
-	adjust(&now.lookup, dht.Lookup, func(_ context.Context, p peer.AddrInfo) { n.connector.want(p, why) })
+	adjust(&now.lookup, dht.Lookup, func(_ context.Context, p peer.AddrInfo) {
+		n.connector.want(p, why)
+		if n.cfg.discreet {
+			n.replicator.found(p.ID.String(), dk)
+		}
+	})
 
 	n.mu.Lock()
 	if m == 0 {

@@ -44,6 +44,7 @@ type config struct {
 	dhtServer    bool
 	handshakeKey *feed.Key
 	announce     AnnouncePolicy
+	discreet     bool
 	// handshakeDefault makes the store's default feed the handshakeKey.
 	handshakeDefault bool
 	tcp              string // where to listen for raw TCP; empty: nowhere
@@ -157,6 +158,12 @@ func WithHandshakeKey(key feed.Key) Option {
 // The other members open their stores with corestore.Options.DefaultKey.
 func WithDefaultHandshakeKey() Option {
 	return func(c *config) error { c.handshakeDefault = true; return nil }
+}
+
+// WithDiscreet keeps the feeds in use from peers who may not know them; see ReplicatorOptions.Discreet. Peers that Connect
+// or AddPeer names hear of all.
+func WithDiscreet() Option {
+	return func(c *config) error { c.discreet = true; return nil }
 }
 
 // WithTCP listens at addr, HOST:PORT, for JavaScript peers without libp2p: on each TCP connection they replicate a

@@ -31,6 +31,11 @@ type ReplicatorOptions struct {
 	// Name is what remotes call us, where the names of peers are not only ours: both ends of two streams that cross
 	// need it to decide alike which one stays, see HandleConnection. With libp2p it is the peer ID.
 	Name string
+	// Discreet keeps the feeds that are in use from peers who may not know them: on a new connection only those are offered
+	// that the peer was found for, until it has opened one of our feeds with its key, and then all. Whatever a peer asks for
+	// by itself is answered as ever. Without it a connection begins with the discovery keys of all feeds in use,
+	// as JavaScript's does.
+	Discreet bool
 	// HandshakeKey is the group's door, if not nil: the feed whose key every peer has to know before anything else is
 	// said, see hyper.Door. It is opened with the first connection, and kept so.
 	HandshakeKey *feed.Key
@@ -228,7 +233,7 @@ func (r *Replicator) activate(ctx context.Context, e *entry) {
 	}
 	var conns []*hyper.Conn
 	if r.entries[e.dk] == e {
-		conns = r.connsLocked()
+		conns = r.connsFor(e.dk)
 	}
 	r.mu.Unlock()
 	for _, c := range conns {

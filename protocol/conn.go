@@ -43,7 +43,10 @@ type Config struct {
 	// the feed's key. At most Limits.Resolves calls run at once; ctx ends with the connection. A
 	// nil OnOpen knows no feed.
 	OnOpen func(ctx context.Context, dk feed.DiscoveryKey) (*Exchange, error)
-	Limits Limits
+	// OnKnown is called once, if not nil, when the remote has opened a feed's channel here with a valid capability: it
+	// knows the key of something that we have. It runs on a goroutine of the connection.
+	OnKnown func()
+	Limits  Limits
 	// Logger is silent if nil.
 	Logger *slog.Logger
 }
@@ -72,6 +75,7 @@ type Conn struct {
 	violations int
 	probes     int             // opens by the remote without the key
 	passed     bool            // the door, see door.go
+	known      bool            // OnKnown was called
 	knocks     bool            // the frame that is taken next is the open of the door
 	held       []*muxer.Remote // opens of the remote before it has passed
 	heldBytes  int

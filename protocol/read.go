@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 
@@ -220,6 +221,12 @@ func (c *Conn) opened(ev muxer.Event) {
 	if err != nil {
 		c.dropLink(ch.link, ch, &ViolationError{Reason: "capability", Err: err})
 		return
+	}
+	if !c.known {
+		c.known = true
+		if c.cfg.OnKnown != nil {
+			c.group.Go(func(context.Context) { c.cfg.OnKnown() })
+		}
 	}
 	room := max(min(c.limits.Credit, connCredit/max(1, c.mux.Channels())), minCredit)
 	ch.link.news.Add(1)
