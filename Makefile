@@ -4,8 +4,8 @@
 # make build   bin/p2pcore
 # make lint    vet, formatting and staticcheck (downloads staticcheck)
 # make bench   all benchmarks; BENCH=regexp picks some, BENCHTIME=1s their time
-# make bench-js  appends and replication, JavaScript's and ours in turn, and the
-#              ratios (downloads the JavaScript implementation; needs node)
+# make bench-js  appends, replication and a store of many feeds, JavaScript's and ours
+#              in turn, and the ratios (downloads the JavaScript implementation; needs node)
 # make fuzz    each fuzz target for FUZZTIME
 # make clean   what the others have made
 

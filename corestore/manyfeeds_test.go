@@ -52,14 +52,39 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// BenchmarkManyFeeds opens a store of 10,000 feeds, lists it, and opens all feeds by discovery key, as
-// peers do. One operation is one feed, but for open, where it is the store. memory tells what the store with its feeds closed,
+// BenchmarkManyFeeds opens a store of 10,000 feeds (start: its datastore too), lists it, and opens all feeds by discovery
+// key, as peers do. One operation is one feed, but for start and open, where it is the store. memory tells what the store with its feeds closed,
 // after a list, and what each open feed takes of the heap.
 func BenchmarkManyFeeds(b *testing.B) {
 	ctx := context.Background()
-	ds := benchDatastore(b, disk.Options{})
-	dks := makeFeeds(b, ds, manyFeeds)
+	dir := b.TempDir()
+	openDisk := func(b *testing.B) *disk.Disk {
+		d, err := disk.Open(dir, disk.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return d
+	}
+	d := openDisk(b)
+	dks := makeFeeds(b, d.Datastore(), manyFeeds)
+	d.Close()
 
+	b.Run("start", func(b *testing.B) {
+		for b.Loop() {
+			d := openDisk(b)
+			s, err := corestore.Open(ctx, d.Datastore(), corestore.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			s.Close()
+			d.Close()
+			b.StartTimer()
+		}
+	})
+	d = openDisk(b)
+	defer d.Close()
+	ds := d.Datastore()
 	b.Run("open", func(b *testing.B) {
 		for b.Loop() {
 			s, err := corestore.Open(ctx, ds, corestore.Options{})

@@ -1,10 +1,11 @@
 'use strict'
 // What the JavaScript implementation does on this machine, to be held against ours (make bench-js).
 //
-//   node bench.js          measures JavaScript: appends, and replication between two processes over
-//                          loopback TCP, and prints a line for each
-//   node bench.js --go     does the same with BenchmarkAppend and BenchmarkReplicate, after it, and
-//                          prints the ratios
+//   node bench.js          measures JavaScript: appends, replication between two processes over loopback TCP,
+//                          and a store of many feeds, and prints a line for each
+//   node bench.js --go     does the same with BenchmarkAppend, BenchmarkReplicate, BenchmarkManyFeeds and
+//                          BenchmarkReplicateManyFeeds, after it, and prints the ratios: above 1, ours is better
+//   --many                 measures the store of many feeds only
 //
 // JavaScript does not wait for the disk when it appends; ours is measured with and without.
 const { spawn, spawnSync } = require('child_process')
@@ -14,6 +15,7 @@ const net = require('net')
 const os = require('os')
 const path = require('path')
 const Corestore = require('corestore')
+const manyFeeds = require('./manyfeeds.js')
 
 const KiB = 1024
 const appends = [
@@ -95,16 +97,22 @@ function download (port, key, length) {
   })
 }
 
-// goBench runs one of our benchmarks and returns its blocks per second.
+// goBench runs some of our benchmarks and returns their figures: by name, then by unit.
 function goBench (dir, name, time) {
   const pattern = '^Benchmark' + name.split('/').map(part => part + '$').join('/^')
   const args = ['test', '-run', '^$', '-bench', pattern, '-benchtime', time, './' + dir]
   const root = path.join(__dirname, '..', '..')
   const result = spawnSync(process.env.GO || 'go', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
-  const match = /([\d.e+]+) blocks\/s/.exec(result.stdout || '')
-  if (!match) throw new Error('go ' + args.join(' ') + '\n' + result.stdout)
-  return Number(match[1])
+  const found = {}
+  for (const [, name, fields] of (result.stdout || '').matchAll(/^Benchmark(\S+?)(?:-\d+)?\s+\d+\s+(.*)$/gm)) {
+    found[name] = {}
+    for (const [, value, unit] of fields.matchAll(/([\d.e+-]+) (\S+)/g)) found[name][unit] = Number(value)
+  }
+  if (result.status !== 0 || Object.keys(found).length === 0) throw new Error('go ' + args.join(' ') + '\n' + result.stdout)
+  return found
 }
+
+const goBlocks = (dir, name, time) => goBench(dir, name, time)[name]['blocks/s']
 
 function print (name, size, js, go) {
   const megabytes = (js * size / 1e6).toFixed(1)
@@ -113,18 +121,34 @@ function print (name, size, js, go) {
   console.log(line)
 }
 
+async function compareManyFeeds (compare) {
+  const js = await manyFeeds.measure()
+  const go = compare ? { ...goBench('corestore', 'ManyFeeds', '1s'), ...goBench('node', 'ReplicateManyFeeds', '3x') } : {}
+  for (const f of manyFeeds.figures) {
+    let line = `${f.text.padEnd(46)} js ${js[f.name].toFixed(1).padStart(10)} ${f.unit}`
+    if (compare) {
+      const ours = go[f.go[0]][f.go[1]] * f.factor
+      line += `   go ${ours.toFixed(1).padStart(10)} ${f.unit}`
+      if (Math.min(js[f.name], ours) >= 1) line += `   × ${(js[f.name] / ours).toFixed(1)}` // less is nothing
+    }
+    console.log(line)
+  }
+}
+
 async function main () {
   if (process.argv[2] === '--download') return download(...process.argv.slice(3).map((v, i) => i === 1 ? v : Number(v)))
-  const compare = process.argv[2] === '--go'
+  const compare = process.argv.includes('--go')
+  if (process.argv.includes('--many')) return compareManyFeeds(compare)
   for (const a of appends) {
     const js = await measureAppend(a)
     if (!compare) print(a.name, KiB, js)
-    else for (const name of a.go) print(`${a.name} (${name.split('/').pop()})`, KiB, js, goBench('feed', name, '2s'))
+    else for (const name of a.go) print(`${a.name} (${name.split('/').pop()})`, KiB, js, goBlocks('feed', name, '2s'))
   }
   for (const r of replications) {
     const js = await measureReplication(r)
-    print(r.name, r.size, js, compare ? goBench('node', r.go, r.length + 'x') : 0)
+    print(r.name, r.size, js, compare ? goBlocks('node', r.go, r.length + 'x') : 0)
   }
+  await compareManyFeeds(compare)
 }
 
 main().then(() => process.exit(0), err => { console.error(err); process.exit(1) })
