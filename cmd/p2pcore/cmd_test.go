@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,4 +102,23 @@ func TestCodesHaveTheirNumbers(t *testing.T) {
 			t.Errorf("%v has code %d, want %d", err, got, want)
 		}
 	}
+}
+
+// TestReadErrorKeepsWhatIsKnown: a proof that is too large is a proof that does not hold, and not a file that cannot be read.
+func TestReadErrorKeepsWhatIsKnown(t *testing.T) {
+	_, err := api.ReadProof(io.LimitReader(zeros{}, 32<<20))
+	var p *api.Problem
+	if !errors.As(readError("proof", err), &p) || p.Code != api.CodeVerification {
+		t.Errorf("got %v", err)
+	}
+	if !errors.As(readError("proof", io.ErrUnexpectedEOF), &p) || p.Code != api.CodeError {
+		t.Errorf("got %v", p)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }

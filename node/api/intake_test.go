@@ -2,11 +2,18 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	datastore "github.com/ipfs/go-datastore"
+	dssync "github.com/ipfs/go-datastore/sync"
+
+	"github.com/p2pcore/p2pcore/corestore"
+	"github.com/p2pcore/p2pcore/feed"
 )
 
 // TestCloseCarriesOutWhatItTakesIn: who appends while the server closes gets an answer that says what has been stored.
@@ -46,5 +53,31 @@ func TestCloseCarriesOutWhatItTakesIn(t *testing.T) {
 	}
 	if err := <-closed; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFullDiskIsTold: who cannot write because the store was opened read-only hears why, and not that a secret is missing.
+func TestFullDiskIsTold(t *testing.T) {
+	ctx, ds := t.Context(), dssync.MutexWrap(datastore.NewMapDatastore())
+	for _, opts := range []corestore.Options{{}, {ReadOnly: true}} {
+		store, err := corestore.Open(ctx, ds, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := Config{Store: store}
+		if opts.ReadOnly {
+			cfg.ReadOnly = feed.ErrNoSpace
+		}
+		s := New(cfg)
+		if !opts.ReadOnly {
+			named(t, s, "log", "block").Close()
+		}
+		status, body := call(t, s.Transport(), "POST", "/v1/cores/log/blocks", "more")
+		if want := map[bool]int{false: http.StatusOK, true: http.StatusInsufficientStorage}[opts.ReadOnly]; status != want {
+			t.Errorf("status %d, want %d: %s", status, want, body)
+		}
+		if err := errors.Join(s.Close(), store.Close()); err != nil {
+			t.Error(err)
+		}
 	}
 }
