@@ -39,7 +39,7 @@ func NewDocker(ctx context.Context, image, dir string) (*Docker, error) {
 		ids: make(map[string]string), stores: make(map[string]string),
 	}
 	if err := b.build(ctx); err != nil {
-		return nil, errors.Join(err, b.Close())
+		return nil, errors.Join(err, b.Close(ctx))
 	}
 	return b, nil
 }
@@ -103,8 +103,8 @@ func (b *Docker) inspect(ctx context.Context, name, template string) (string, er
 func (b *Docker) Store(name string) string { return b.stores[name] }
 
 // Log implements Backend.
-func (b *Docker) Log(name string) string {
-	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+func (b *Docker) Log(ctx context.Context, name string) string {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	text, err := exec.CommandContext(ctx, "docker", "logs", b.ids[name]).CombinedOutput()
 	if err != nil {
@@ -126,7 +126,7 @@ func (b *Docker) Stop(ctx context.Context, name string) error {
 	}
 	code, err := b.inspect(ctx, name, "{{.State.ExitCode}}")
 	if err == nil && code != "0" {
-		err = fmt.Errorf("it ended with %s:\n%s", code, tail(b.Log(name), 20))
+		err = fmt.Errorf("it ended with %s:\n%s", code, tail(b.Log(ctx, name), 20))
 	}
 	return err
 }
@@ -214,8 +214,8 @@ func (b *Docker) link(ctx context.Context, name string) (string, error) {
 }
 
 // Close implements Backend.
-func (b *Docker) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+func (b *Docker) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	var errs []error
 	for _, id := range b.ids { // frozen ones too, which Compose cannot stop

@@ -51,9 +51,10 @@ type Backend interface {
 	// Store returns the directory of a node's store, as this process sees it.
 	Store(name string) string
 	// Log returns what a node has said.
-	Log(name string) string
-	// Close ends all nodes and removes what was made for them, stores included. It does not take longer than two minutes.
-	Close() error
+	Log(ctx context.Context, name string) string
+	// Close ends all nodes and removes what was made for them, stores included, also when ctx has ended. It does not take
+	// longer than two minutes.
+	Close(ctx context.Context) error
 }
 
 // Mesh is a network of nodes with one bootstrap node. It is used by one goroutine; its nodes' APIs by any number.
@@ -91,7 +92,7 @@ func Start(ctx context.Context, b Backend) (*Mesh, error) {
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(err, b.Close())
+		return nil, errors.Join(err, b.Close(ctx))
 	}
 	return m, nil
 }
@@ -100,10 +101,10 @@ func Start(ctx context.Context, b Backend) (*Mesh, error) {
 func (m *Mesh) Nodes() []*Node { return slices.Concat(m.Writers, m.Mirrors, m.Readers) }
 
 // Close ends the mesh.
-func (m *Mesh) Close() error { return m.backend.Close() }
+func (m *Mesh) Close(ctx context.Context) error { return m.backend.Close(ctx) }
 
 // Log returns what a node has said.
-func (m *Mesh) Log(name string) string { return m.backend.Log(name) }
+func (m *Mesh) Log(ctx context.Context, name string) string { return m.backend.Log(ctx, name) }
 
 // Stop asks nodes to end, one after the other. That one has to be killed is an error.
 func (m *Mesh) Stop(ctx context.Context, names ...string) error {

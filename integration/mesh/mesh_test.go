@@ -35,7 +35,7 @@ func TestNamespaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
+		if err := m.Close(ctx); err != nil {
 			t.Error(err)
 		}
 	})

@@ -41,7 +41,7 @@ func NewNamespaces(ctx context.Context, binary, dir string) (*Namespaces, error)
 		running: make(map[string]*exec.Cmd), cancel: make(map[string]context.CancelFunc),
 	}
 	if err := b.build(ctx); err != nil {
-		return nil, errors.Join(err, b.Close())
+		return nil, errors.Join(err, b.Close(ctx))
 	}
 	return b, nil
 }
@@ -84,7 +84,7 @@ func (b *Namespaces) Store(name string) string { return filepath.Join(b.dir, nam
 func (b *Namespaces) logPath(name string) string { return filepath.Join(b.dir, name+".log") }
 
 // Log implements Backend.
-func (b *Namespaces) Log(name string) string {
+func (b *Namespaces) Log(_ context.Context, name string) string {
 	text, err := os.ReadFile(b.logPath(name))
 	if err != nil {
 		return err.Error()
@@ -141,10 +141,10 @@ func (b *Namespaces) end(name string, tell func(*exec.Cmd) error) (*os.ProcessSt
 }
 
 // Stop implements Backend.
-func (b *Namespaces) Stop(_ context.Context, name string) error {
+func (b *Namespaces) Stop(ctx context.Context, name string) error {
 	state, err := b.end(name, func(*exec.Cmd) error { b.cancel[name](); return nil })
 	if err == nil && !state.Success() {
-		err = fmt.Errorf("it ended with %v:\n%s", state, tail(b.Log(name), 20))
+		err = fmt.Errorf("it ended with %v:\n%s", state, tail(b.Log(ctx, name), 20))
 	}
 	return err
 }
@@ -208,8 +208,8 @@ func (b *Namespaces) Heal(ctx context.Context) error {
 }
 
 // Close implements Backend.
-func (b *Namespaces) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+func (b *Namespaces) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	var errs []error
 	for _, name := range b.names {

@@ -351,8 +351,8 @@ func (t *trial) forget() {
 
 // explain logs what the nodes have said.
 func (t *trial) explain() {
-	t.Logf("%s said:\n%s", Bootstrap, tail(t.mesh.Log(Bootstrap), 10))
+	t.Logf("%s said:\n%s", Bootstrap, tail(t.mesh.Log(t.limit(), Bootstrap), 10))
 	for _, n := range t.mesh.Nodes() {
-		t.Logf("%s said:\n%s", n.Name, tail(t.mesh.Log(n.Name), 15))
+		t.Logf("%s said:\n%s", n.Name, tail(t.mesh.Log(t.limit(), n.Name), 15))
 	}
 }
