@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/p2pcore/p2pcore/feed"
@@ -88,12 +89,11 @@ func pushedAgain(s *scene, key feed.Key) {
 	}
 }
 
-// Two that push the head to an empty reader at the same time are not taken for rivals.
+// Two that push the head to an empty reader at the same time are not taken for rivals. Where JavaScript pushes they are:
+// two of its own pushers freeze a JavaScript reader, and one of them alone shows nothing.
 func TestPushesOfTwoToAnEmptyReader(t *testing.T) {
-	play(t, across(), func(s *scene) {
-		if s.setup.writer == js {
-			s.Skip("JavaScript's own pushes freeze a JavaScript reader, and one of them alone shows nothing")
-		}
+	wePush := slices.DeleteFunc(across(), func(s setup) bool { return s.writer == js })
+	play(t, wePush, func(s *scene) {
 		mirror := s.party(ours)
 		w := s.writer.open(opening{})
 		w.fill("push", 0, 5, 40)
