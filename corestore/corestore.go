@@ -189,7 +189,7 @@ func (s *shared) load(ctx context.Context) error {
 func (s *shared) begin(ctx context.Context) error {
 	if s.opts.ReadOnly {
 		reason := ErrReadOnly
-		if r, ok := s.ds.(interface{ ReadOnly() error }); ok && r.ReadOnly() != nil {
+		if r, ok := s.ds.(feed.ReadOnlyStore); ok && r.ReadOnly() != nil {
 			reason = r.ReadOnly() // such as a full disk
 		}
 		return fmt.Errorf("%w: no store here yet", reason)

@@ -51,6 +51,8 @@ type (
 	FreeSpacer interface {
 		FreeSpace() (uint64, error)
 	}
+	// ReadOnlyStore tells why it cannot be written, such as ErrNoSpace; nil: it can.
+	ReadOnlyStore interface{ ReadOnly() error }
 	// RangeDeleter deletes all keys of [start, end) at once.
 	RangeDeleter interface {
 		DeleteRange(ctx context.Context, start, end string) error
@@ -109,7 +111,7 @@ func newStorage(ds datastore.Batching, opts *Options) *storage {
 	s := &storage{ds: ds, prefix: opts.Prefix, noSync: opts.NoSync, garbage: garbage{next: 1}, undoBits: math.MaxUint64}
 	if opts.ReadOnly {
 		s.readOnly = errReadOnly
-		if r, ok := ds.(interface{ ReadOnly() error }); ok && r.ReadOnly() != nil {
+		if r, ok := ds.(ReadOnlyStore); ok && r.ReadOnly() != nil {
 			s.readOnly = r.ReadOnly()
 		}
 	}

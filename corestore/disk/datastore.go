@@ -43,6 +43,7 @@ var (
 	_ datastore.PersistentDatastore = (*Datastore)(nil)
 	_ feed.AtomicBatcher            = (*Datastore)(nil)
 	_ feed.RangeReader              = (*Datastore)(nil)
+	_ feed.ReadOnlyStore            = (*Datastore)(nil)
 	_ feed.CopyingBatch             = (*batch)(nil)
 )
 

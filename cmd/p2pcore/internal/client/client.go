@@ -80,7 +80,7 @@ type Request struct {
 	Header http.Header
 	Body   func() io.Reader // nil: none; called for each attempt
 	Length int64            // of Body, if it is known; else 0
-	Once   bool             // must not be sent again once the holder may have begun to read its body
+	Once   bool             // must not be sent again once the holder may have begun to read its body, or without one once it was sent
 }
 
 // ErrLost says that the process which holds the store went away before its answer was complete.
