@@ -215,7 +215,11 @@ func (p *goParty) opened(o opening) (*feed.Session, error) {
 	var err error
 	switch {
 	case o.name != "":
-		s, err = p.store.Named(p.ctx, o.name)
+		store := p.store
+		for _, name := range o.namespaces {
+			store = store.Namespace(name)
+		}
+		s, err = store.Named(p.ctx, o.name)
 	case o.pair != nil:
 		s, err = p.store.Paired(p.ctx, *o.pair)
 	case o.key != nil:
@@ -255,7 +259,7 @@ func (l *goLog) told(i feed.Info, err error) info {
 
 func (l *goLog) info() info {
 	i := l.Session.Info()
-	out := info{int(i.Length), int(i.ByteLength), int(i.ContiguousLength), int(i.Fork), nil}
+	out := info{int(i.Length), int(i.ByteLength), int(i.ContiguousLength), int(i.Fork), i.Writable, nil}
 	if l.node == nil {
 		return out
 	}

@@ -35,13 +35,23 @@ type counters map[string]any
 
 func newJS(t *testing.T, ctx context.Context) *jsParty {
 	t.Helper()
+	return newJSWith(t, ctx, nil)
+}
+
+// newJSWith has a primary key of its own if that is nil.
+func newJSWith(t *testing.T, ctx context.Context, primary *[32]byte) *jsParty {
+	t.Helper()
 	process, err := processes.take()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &jsParty{t: t, ctx: ctx, process: process, dir: t.TempDir()}
 	t.Cleanup(p.stop)
-	p.call("open", args{"dir": p.dir}, &p.store)
+	a := args{"dir": p.dir}
+	if primary != nil {
+		a["primaryKey"] = hex.EncodeToString(primary[:])
+	}
+	p.call("open", a, &p.store)
 	return p
 }
 
@@ -177,7 +187,7 @@ func (p *jsParty) get(o opening, options args) *jsLog {
 	a := args{"store": p.store}
 	switch {
 	case o.name != "":
-		a["name"] = o.name
+		a["name"], a["namespaces"] = o.name, o.namespaces
 	case o.key != nil:
 		a["key"] = hex.EncodeToString(o.key[:])
 	case o.pair != nil:

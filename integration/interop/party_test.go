@@ -34,6 +34,7 @@ type party interface {
 // opening says which feed; without anything, one with a fresh key.
 type opening struct {
 	name          string
+	namespaces    []string // of the name, each within the one before
 	key           *feed.Key
 	pair          *feed.KeyPair
 	manifest      *feed.Manifest
@@ -85,6 +86,7 @@ type log interface {
 // info is the state of a feed.
 type info struct {
 	Length, ByteLength, ContiguousLength, Fork int
+	Writable                                   bool
 	Peers                                      []peerInfo
 }
 

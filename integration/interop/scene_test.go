@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/p2pcore/p2pcore/corestore"
 )
 
 // kind is an implementation.
@@ -90,8 +92,17 @@ type scene struct {
 	parties        []party // these and all others
 }
 
-// play runs a scenario in each of the setups.
+// play runs a scenario in each of the setups, with a writer and a reader.
 func play(t *testing.T, in []setup, scenario func(s *scene)) {
+	t.Helper()
+	stage(t, in, func(s *scene) {
+		s.writer, s.reader = s.party(s.setup.writer), s.party(s.setup.reader)
+		scenario(s)
+	})
+}
+
+// stage is play without parties.
+func stage(t *testing.T, in []setup, scenario func(s *scene)) {
 	t.Helper()
 	t.Parallel()
 	for _, x := range in {
@@ -100,7 +111,6 @@ func play(t *testing.T, in []setup, scenario func(s *scene)) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			s := &scene{T: t, setup: x, ctx: ctx}
-			s.writer, s.reader = s.party(x.writer), s.party(x.reader)
 			scenario(s)
 			for _, p := range s.parties {
 				p.stop()
@@ -110,12 +120,18 @@ func play(t *testing.T, in []setup, scenario func(s *scene)) {
 }
 
 // party makes one more machine.
-func (s *scene) party(k kind) (p party) {
+func (s *scene) party(k kind) party {
+	s.Helper()
+	return s.partyOf(k, nil)
+}
+
+// partyOf makes one more machine, of a primary key unless that is nil.
+func (s *scene) partyOf(k kind, primary *[32]byte) (p party) {
 	s.Helper()
 	if k == js {
-		p = newJS(s.T, s.ctx)
+		p = newJSWith(s.T, s.ctx, primary)
 	} else {
-		p = newGo(s.T, s.ctx)
+		p = newGoWith(s.T, s.ctx, corestore.Options{PrimaryKey: primary})
 	}
 	s.parties = append(s.parties, p)
 	return p

@@ -110,12 +110,13 @@ const commands = {
   dial: ({ store, address }) => things[store].network.dial(address),
   offline: ({ store }) => things[store].network.end(),
 
-  async get ({ store, key, manifest, encryptionKey, seed, ...opts }) {
+  async get ({ store, namespaces, key, manifest, encryptionKey, seed, ...opts }) {
     if (key) opts.key = unhex(key)
     if (manifest) opts.manifest = Hypercore.parseManifest(unhex(manifest))
     if (encryptionKey) opts.encryption = { key: unhex(encryptionKey) }
     if (seed) opts.keyPair = keyPair(seed)
-    const core = things[store].store.get(opts)
+    const within = (namespaces || []).reduce((s, name) => s.namespace(name), things[store].store)
+    const core = within.get(opts)
     await core.ready()
     const received = new Map() // extension name to messages
     const conflicts = []
