@@ -22,7 +22,7 @@ func (m *Machine) Absent(r merkle.Range) merkle.Range {
 func (m *Machine) heldUntil(start uint64) uint64 {
 	end := max(start, m.contig, m.have.FirstUnset(start))
 	for _, p := range m.order {
-		end = max(end, p.known.contig, p.known.bits.FirstUnset(start))
+		end = max(end, p.known.end(start))
 	}
 	return end
 }

@@ -67,7 +67,7 @@ func (m *Machine) pickRare(p *peer, w *want, n int) (got int) {
 		return 0
 	}
 	if !m.now.Before(w.countAt) {
-		m.countRare(p, w, end)
+		m.countRare(w, end)
 	}
 	share := max(1, w.rare/(rareShare*(len(m.readers)+1)))
 	n = min(n, share-m.rareAsked)
@@ -85,25 +85,25 @@ func (m *Machine) pickRare(p *peer, w *want, n int) (got int) {
 		}
 		return got < n
 	}
-	if !m.eachRare(p, w.low, end, take) {
+	if _, whole := m.eachRare(w.low, end, take); !whole {
 		return got
 	}
 	skip = 0
-	if m.eachRare(p, w.low, end, take) {
+	if _, whole := m.eachRare(w.low, end, take); whole {
 		w.rare = 0 // until the next count
 	}
 	return got
 }
 
 // countRare counts the rare blocks of w, as far as their number matters.
-func (m *Machine) countRare(p *peer, w *want, end uint64) {
+func (m *Machine) countRare(w *want, end uint64) {
 	w.rare = 0
 	enough := rareShare * (len(m.readers) + 1) * MaxWindow
-	m.eachRare(p, w.low, end, func(uint64) bool {
+	steps, _ := m.eachRare(w.low, end, func(uint64) bool {
 		w.rare++
 		return w.rare < enough
 	})
-	w.countAt = m.now.Add(countInterval + time.Duration((end-w.low)/wantPage*uint64(len(m.readers)))*countCost)
+	w.countAt = m.now.Add(countInterval + time.Duration(steps*len(m.readers))*countCost)
 }
 
 // recount has the rare blocks counted when that matters next, after something has made more of them.
@@ -113,11 +113,17 @@ func (m *Machine) recount() {
 	}
 }
 
-// eachRare calls fn for the blocks of [start, end) that we lack and no reader holds, until it returns false.
-func (m *Machine) eachRare(p *peer, start, end uint64, fn func(b uint64) bool) bool {
-	for at := start; ; {
+// eachRare calls fn for the blocks of [start, end) that we lack and no reader holds, until it returns false; whole is
+// that it never did. Steps counts the pages and runs that were looked at. What a reader holds in one run is one step,
+// however long it is: a writer may have signed any length, and a reader may say that it holds all of it.
+func (m *Machine) eachRare(start, end uint64, fn func(b uint64) bool) (steps int, whole bool) {
+	for at := start; ; steps++ {
 		if at = m.have.FirstUnset(at); at >= end {
-			return true
+			return steps, true
+		}
+		if held := m.sharedUntil(at); held > at {
+			at = held
+			continue
 		}
 		base := at &^ 31
 		stop := min(at&^(wantPage-1)+wantPage, end)
@@ -133,10 +139,19 @@ func (m *Machine) eachRare(p *peer, start, end uint64, fn func(b uint64) bool) b
 		for i, held := range m.words[0] {
 			for c := ^held & within(base+uint64(i)*32, at, stop); c != 0; c &= c - 1 {
 				if !fn(base + uint64(i)*32 + uint64(bits.TrailingZeros32(c))) {
-					return false
+					return steps, false
 				}
 			}
 		}
 		at = stop
 	}
+}
+
+// sharedUntil returns the end of the longest run of blocks from at on that a reader holds; at if none holds that.
+func (m *Machine) sharedUntil(at uint64) uint64 {
+	end := at
+	for _, q := range m.readers {
+		end = max(end, min(q.known.end(at), m.askLimit(q)))
+	}
+	return end
 }

@@ -28,6 +28,9 @@ func (k *known) first(start, end uint64) (uint64, bool) {
 	return i, ok && i < end
 }
 
+// end returns the end of the run of blocks from i on that the remote holds; i if it does not hold that.
+func (k *known) end(i uint64) uint64 { return k.bits.FirstUnset(max(i, k.contig)) }
+
 // add notes a range, and returns the part that may be news.
 func (k *known) add(r merkle.Range) merkle.Range {
 	if r.Start > 0 {

@@ -1,0 +1,56 @@
+package replica
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/p2pcore/p2pcore/internal/wire"
+)
+
+// rig is a machine of a fake feed under the hands of peers that a test plays. Plans are answered at once, what is sent is
+// noted and counts as written.
+type rig struct {
+	t    *testing.T
+	feed *fakeFeed
+	m    *Machine
+	now  time.Time
+	sent map[PeerID][]wire.Message
+}
+
+func newRig(t *testing.T, length uint64) *rig {
+	f := &fakeFeed{info: Info{Length: length, ByteLength: length}}
+	return &rig{
+		t: t, feed: f, m: New(f, Limits{}, rand.New(rand.NewPCG(1, 1))), now: time.Unix(1000, 0),
+		sent: map[PeerID][]wire.Message{},
+	}
+}
+
+func (r *rig) step(ev Event) {
+	r.t.Helper()
+	for _, a := range append([]Action(nil), r.m.Step(r.now, ev)...) {
+		switch a := a.(type) {
+		case Send:
+			r.sent[a.Peer] = append(r.sent[a.Peer], a.Message)
+			r.step(Room{Peer: a.Peer, Bytes: a.Message.Size()})
+		case Plan:
+			r.step(Planned{Token: a.Token, Nodes: make([]uint64, len(a.Blocks))})
+		case Drop:
+			r.t.Errorf("peer %d was dropped: %s", a.Peer, a.Reason)
+		}
+	}
+}
+
+// open opens a channel to a peer that is as long as the feed.
+func (r *rig) open(p PeerID) {
+	r.t.Helper()
+	n := r.feed.info.Length
+	r.step(Opened{Peer: p, Room: 1 << 20})
+	r.step(Received{Peer: p, Message: &wire.Sync{Length: n, RemoteLength: n, Uploading: true, Downloading: true}})
+}
+
+// receive has a peer send a message.
+func (r *rig) receive(p PeerID, msg wire.Message) {
+	r.t.Helper()
+	r.step(Received{Peer: p, Message: msg})
+}
