@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	datastore "github.com/ipfs/go-datastore"
+
+	"github.com/p2pcore/p2pcore/internal/brittle"
 )
 
 // H1 of replication.md: JavaScript's clear deletes nodes that other blocks need. Any block that is left must
@@ -134,12 +136,12 @@ func TestMarkAndSweep(t *testing.T) {
 
 // A crash loses the marks; nothing may be swept by what is left of them.
 func TestMarksDoNotOutliveACrash(t *testing.T) {
-	ds := newBrittleStore(true, 1)
+	ds := brittle.New(true, 1)
 	f, _ := writer(t, ds, 10)
 	if err := f.StartMarking(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ds.crash()
+	ds.Crash()
 	again, err := Open(t.Context(), ds, Options{Prefix: testPrefix})
 	if err != nil {
 		t.Fatal(err)
@@ -193,13 +195,13 @@ func TestPurgeLeavesNothing(t *testing.T) {
 func TestPurgeIsNeverHalf(t *testing.T) {
 	for _, atomic := range []bool{true, false} {
 		for at := 1; ; at++ {
-			ds := newBrittleStore(atomic, uint64(at))
+			ds := brittle.New(atomic, uint64(at))
 			f, _ := writer(t, ds, 20)
-			ds.failAt, ds.dead = ds.ops+at, true
+			ds.Fail(at, true)
 			err := f.Purge(t.Context())
-			done := ds.ops < ds.failAt
-			ds.failAt = -1
-			ds.crash()
+			done := !ds.Broken()
+			ds.Heal()
+			ds.Crash()
 			again, openErr := Open(t.Context(), ds, Options{Prefix: testPrefix})
 			switch {
 			case openErr == nil:
@@ -213,8 +215,8 @@ func TestPurgeIsNeverHalf(t *testing.T) {
 			if err := Purge(t.Context(), ds, testPrefix); err != nil {
 				t.Fatal(err)
 			}
-			if len(ds.live) > 0 {
-				t.Errorf("operation %d: %d records are left", at, len(ds.live))
+			if left := ds.Keys(); len(left) > 0 {
+				t.Errorf("operation %d: %d records are left", at, len(left))
 			}
 			if done {
 				if err != nil {

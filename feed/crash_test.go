@@ -5,215 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"math/rand/v2"
-	"sync"
 	"testing"
 
 	datastore "github.com/ipfs/go-datastore"
-	dsquery "github.com/ipfs/go-datastore/query"
+
+	"github.com/p2pcore/p2pcore/internal/brittle"
 )
-
-// brittleStore is a datastore in memory that fails, and that crashes: of what has not been synced, a
-// crash keeps what the promises of the mode allow. It counts its operations; operation failAt fails
-// (and all later ones if dead is set).
-type brittleStore struct {
-	atomic bool
-	dead   bool
-	failAt int
-	random *rand.Rand
-
-	mu      sync.Mutex
-	quiet   bool // operations neither count nor fail
-	ops     int
-	live    map[datastore.Key][]byte // what is read
-	durable map[datastore.Key][]byte // what was synced
-	pending [][]brittleOp            // batches since
-}
-
-type brittleOp struct {
-	key   datastore.Key
-	value []byte // nil: delete
-}
-
-var errBrittle = errors.New("operation failed")
-
-func newBrittleStore(atomic bool, seed uint64) *brittleStore {
-	return &brittleStore{
-		atomic: atomic, failAt: -1, random: rand.New(rand.NewPCG(seed, 1)),
-		live: map[datastore.Key][]byte{}, durable: map[datastore.Key][]byte{},
-	}
-}
-
-func (s *brittleStore) AtomicBatch() bool { return s.atomic }
-
-// step counts an operation and fails it if it is its turn.
-func (s *brittleStore) step() error {
-	if s.quiet {
-		return nil
-	}
-	s.ops++
-	if s.failAt >= 0 && (s.ops == s.failAt || s.dead && s.ops > s.failAt) {
-		return errBrittle
-	}
-	return nil
-}
-
-func (s *brittleStore) Get(_ context.Context, key datastore.Key) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.step(); err != nil {
-		return nil, err
-	}
-	b, ok := s.live[key]
-	if !ok {
-		return nil, datastore.ErrNotFound
-	}
-	return bytes.Clone(b), nil
-}
-
-func (s *brittleStore) Has(ctx context.Context, key datastore.Key) (bool, error) {
-	_, err := s.Get(ctx, key)
-	if errors.Is(err, datastore.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-func (s *brittleStore) GetSize(ctx context.Context, key datastore.Key) (int, error) {
-	b, err := s.Get(ctx, key)
-	return len(b), err
-}
-
-func (s *brittleStore) Query(_ context.Context, q dsquery.Query) (dsquery.Results, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.step(); err != nil {
-		return nil, err
-	}
-	var entries []dsquery.Entry
-	for k, v := range s.live {
-		entries = append(entries, dsquery.Entry{Key: k.String(), Value: v, Size: len(v)})
-	}
-	return dsquery.NaiveQueryApply(q, dsquery.ResultsWithEntries(q, entries)), nil
-}
-
-func (s *brittleStore) Put(ctx context.Context, key datastore.Key, value []byte) error {
-	b, err := s.Batch(ctx)
-	if err == nil {
-		err = errors.Join(b.Put(ctx, key, value), b.Commit(ctx))
-	}
-	return err
-}
-
-func (s *brittleStore) Delete(ctx context.Context, key datastore.Key) error {
-	b, err := s.Batch(ctx)
-	if err == nil {
-		err = errors.Join(b.Delete(ctx, key), b.Commit(ctx))
-	}
-	return err
-}
-
-func (s *brittleStore) Sync(context.Context, datastore.Key) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.step(); err != nil {
-		return err
-	}
-	s.durable, s.pending = maps.Clone(s.live), nil
-	return nil
-}
-
-func (s *brittleStore) Close() error { return nil }
-
-func (s *brittleStore) Batch(context.Context) (datastore.Batch, error) {
-	return &brittleBatch{store: s}, nil
-}
-
-// fail says that the n-th operation from now on fails, and all after it if dead is set.
-func (s *brittleStore) fail(n int, dead bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failAt, s.dead = s.ops+n, dead
-}
-
-// heal says that no operation fails any more.
-func (s *brittleStore) heal() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failAt, s.dead = -1, false
-}
-
-// broken reports whether an operation has failed since fail.
-func (s *brittleStore) broken() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.failAt >= 0 && s.ops >= s.failAt
-}
-
-// crash loses what was not synced: in the atomic mode all batches from some point on, else any puts.
-func (s *brittleStore) crash() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.live, s.failAt, s.dead = s.durable, -1, false
-	batches := s.pending
-	if s.atomic {
-		batches = batches[:s.random.IntN(len(batches)+1)]
-	}
-	for _, ops := range batches {
-		for _, op := range ops {
-			if s.atomic || s.random.IntN(2) == 0 {
-				set(s.live, op)
-			}
-		}
-	}
-	s.durable, s.pending = maps.Clone(s.live), nil
-}
-
-func set(m map[datastore.Key][]byte, op brittleOp) {
-	if op.value == nil {
-		delete(m, op.key)
-	} else {
-		m[op.key] = op.value
-	}
-}
-
-type brittleBatch struct {
-	store *brittleStore
-	ops   []brittleOp
-}
-
-func (b *brittleBatch) Put(_ context.Context, key datastore.Key, value []byte) error {
-	b.ops = append(b.ops, brittleOp{key, append([]byte{}, value...)})
-	return nil
-}
-
-func (b *brittleBatch) Delete(_ context.Context, key datastore.Key) error {
-	b.ops = append(b.ops, brittleOp{key, nil})
-	return nil
-}
-
-// Commit fails with nothing done or all done, or, if batches are not atomic, half done.
-func (b *brittleBatch) Commit(context.Context) error {
-	s := b.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err := s.step()
-	ops := b.ops
-	if err != nil {
-		n := s.random.IntN(2) * len(ops)
-		if !s.atomic {
-			s.random.Shuffle(len(ops), func(i, j int) { ops[i], ops[j] = ops[j], ops[i] })
-			n = s.random.IntN(len(ops) + 1)
-		}
-		ops = ops[:n]
-	}
-	for _, op := range ops {
-		set(s.live, op)
-	}
-	s.pending = append(s.pending, ops)
-	return err
-}
 
 // brittleWriter appends and notes what was acknowledged.
 type brittleWriter struct {
@@ -235,7 +32,7 @@ func (w *brittleWriter) open(ctx context.Context, ds datastore.Batching) (*Feed,
 func (w *brittleWriter) run(t *testing.T, ds datastore.Batching) {
 	f, err := w.open(t.Context(), ds)
 	if err != nil {
-		if !errors.Is(err, errBrittle) {
+		if !errors.Is(err, brittle.Err) {
 			t.Fatalf("open: %v", err)
 		}
 		return
@@ -254,11 +51,11 @@ func (w *brittleWriter) run(t *testing.T, ds datastore.Batching) {
 			if info.Length != uint64(len(w.acked)) {
 				t.Fatalf("length %d after %d acknowledged blocks", info.Length, len(w.acked))
 			}
-		case !errors.Is(err, errBrittle):
+		case !errors.Is(err, brittle.Err):
 			t.Fatalf("append: %v", err)
 		}
 	}
-	if err := f.Close(); err != nil && !errors.Is(err, errBrittle) {
+	if err := f.Close(); err != nil && !errors.Is(err, brittle.Err) {
 		t.Fatalf("close: %v", err)
 	}
 }
@@ -298,19 +95,19 @@ func TestWriterSurvivesEveryFailure(t *testing.T) {
 			t.Run(fmt.Sprintf("atomic %v, dead %v", atomic, dead), func(t *testing.T) {
 				t.Parallel()
 				for n := 1; ; n++ {
-					s := newBrittleStore(atomic, uint64(n))
-					s.failAt, s.dead = n, dead
+					s := brittle.New(atomic, uint64(n))
+					s.Fail(n, dead)
 					w := &brittleWriter{pair: KeyPairFromSeed([32]byte{7})}
 					w.run(t, s)
-					done := s.ops < n
+					done := !s.Broken()
 					if !dead {
-						s.failAt = -1
+						s.Heal()
 						w.verify(t, s)
 					}
-					s.crash()
+					s.Crash()
 					w.verify(t, s)
 					w.run(t, s)
-					s.crash()
+					s.Crash()
 					w.verify(t, s)
 					if done {
 						if n < 12 {
@@ -393,15 +190,15 @@ func TestReaderSurvivesEveryFailure(t *testing.T) {
 		for _, dead := range []bool{true, false} {
 			t.Run(fmt.Sprintf("atomic %v, dead %v", atomic, dead), func(t *testing.T) {
 				for n := 1; ; n++ {
-					s := newBrittleStore(atomic, uint64(n))
-					s.failAt, s.dead = n, dead
+					s := brittle.New(atomic, uint64(n))
+					s.Fail(n, dead)
 					program(t, s)
-					done := s.ops < n
+					done := !s.Broken()
 					if !dead {
-						s.failAt = -1
+						s.Heal()
 						check(t, s)
 					}
-					s.crash()
+					s.Crash()
 					check(t, s)
 					program(t, s)
 					check(t, s)

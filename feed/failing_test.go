@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/p2pcore/p2pcore/internal/brittle"
 	"github.com/p2pcore/p2pcore/internal/flattree"
 )
 
@@ -23,9 +24,9 @@ type world struct {
 }
 
 func look(ctx context.Context, f *Feed) (w world, err error) {
-	if ds, ok := f.storage.ds.(*brittleStore); ok {
-		ds.calm(true)
-		defer ds.calm(false)
+	if ds, ok := f.storage.ds.(*brittle.Store); ok {
+		ds.Calm(true)
+		defer ds.Calm(false)
 	}
 	s, err := f.Session(SessionOptions{Local: true})
 	if err != nil {
@@ -49,13 +50,6 @@ func look(ctx context.Context, f *Feed) (w world, err error) {
 	user, err := s.UserData(ctx, "k")
 	w.User = string(user)
 	return w, err
-}
-
-// calm says whether operations fail.
-func (s *brittleStore) calm(on bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.quiet = on
 }
 
 func lookAt(ctx context.Context, s *Session) (map[uint64]string, error) {
@@ -439,13 +433,13 @@ func TestEveryFailureLeavesBeforeOrAfter(t *testing.T) {
 func (p *failing) run(t *testing.T) {
 	t.Helper()
 	ctx := t.Context()
-	ds := newBrittleStore(p.atomic, 1)
+	ds := brittle.New(p.atomic, 1)
 	f, err := Create(ctx, ds, p.opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	start := ds.ops
+	start := ds.Ops()
 	for i := 0; ; i++ {
 		w, err := look(ctx, f)
 		if err != nil {
@@ -458,13 +452,13 @@ func (p *failing) run(t *testing.T) {
 		if err := p.program[i].do(ctx, f); err != nil {
 			t.Fatalf("%s: %v", p.program[i].name, err)
 		}
-		ds.calm(true)
+		ds.Calm(true)
 		if err := f.Check(ctx); err != nil {
 			t.Fatalf("after %q: %v", p.program[i].name, err)
 		}
-		ds.calm(false)
+		ds.Calm(false)
 	}
-	p.ops = ds.ops - start
+	p.ops = ds.Ops() - start
 	assertNoGarbage(t, f)
 }
 
@@ -479,24 +473,24 @@ type failures struct {
 func (p *failing) failAt(t *testing.T, plan failures) {
 	t.Helper()
 	ctx := t.Context()
-	ds := newBrittleStore(p.atomic, plan.seed)
+	ds := brittle.New(p.atomic, plan.seed)
 	f, err := Create(ctx, ds, p.opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ds.fail(plan.n, plan.dead)
+	ds.Fail(plan.n, plan.dead)
 	for i, a := range p.program {
 		err := a.do(ctx, f)
-		if ds.broken() && ds.dead {
+		if ds.Dead() {
 			p.crash(t, ds, i, err == nil)
 			return
 		}
-		if err != nil && !errors.Is(err, errBrittle) {
+		if err != nil && !errors.Is(err, brittle.Err) {
 			t.Errorf("%q: %v", a.name, err)
 			return
 		}
-		if ds.broken() && plan.again > 0 {
-			ds.fail(plan.again, true)
+		if ds.Broken() && plan.again > 0 {
+			ds.Fail(plan.again, true)
 			plan.again = 0
 		}
 		if err != nil {
@@ -512,7 +506,7 @@ func (p *failing) failAt(t *testing.T, plan failures) {
 			}
 			if before || a.lazy {
 				err := a.do(ctx, f)
-				if ds.broken() && ds.dead {
+				if ds.Dead() {
 					p.crash(t, ds, i, err == nil)
 					return
 				}
@@ -527,7 +521,7 @@ func (p *failing) failAt(t *testing.T, plan failures) {
 			return
 		}
 	}
-	ds.heal()
+	ds.Heal()
 	if err := f.Close(); err != nil {
 		t.Errorf("close: %v", err)
 		return
@@ -536,7 +530,7 @@ func (p *failing) failAt(t *testing.T, plan failures) {
 }
 
 // crash ends what runs in act i, and opens what is left.
-func (p *failing) crash(t *testing.T, ds *brittleStore, i int, done bool) {
+func (p *failing) crash(t *testing.T, ds *brittle.Store, i int, done bool) {
 	t.Helper()
 	allowed := p.worlds[i : i+2]
 	if done {
@@ -547,21 +541,21 @@ func (p *failing) crash(t *testing.T, ds *brittleStore, i int, done bool) {
 	for j := i - 1; j >= 0 && p.program[j].lazy; j-- {
 		allowed, parts = p.worlds[j:i+2], true
 	}
-	ds.crash()
+	ds.Crash()
 	// Another crash while the feed is being opened.
-	ds.fail(1+ds.random.IntN(20), true)
+	ds.FailAmong(20, true)
 	if f, err := Open(t.Context(), ds, Options{Prefix: testPrefix}); err == nil {
 		_ = f // whoever has it crashes with the datastore
-	} else if !errors.Is(err, errBrittle) {
+	} else if !errors.Is(err, brittle.Err) {
 		t.Errorf("open: %v", err)
 		return
 	}
-	ds.crash()
+	ds.Crash()
 	p.openAndLook(t, ds, allowed, parts)
 }
 
 // openAndLook opens what a failure has left, and goes on with it.
-func (p *failing) openAndLook(t *testing.T, ds *brittleStore, allowed []world, parts bool) {
+func (p *failing) openAndLook(t *testing.T, ds *brittle.Store, allowed []world, parts bool) {
 	t.Helper()
 	ctx := t.Context()
 	f, err := Open(ctx, ds, Options{Prefix: testPrefix})
@@ -632,7 +626,7 @@ func TestAtomIsNeverHalf(t *testing.T) {
 	prefixes := []string{"/00000001", "/00000002"}
 	run := func(n int, dead, reopen bool, goOn int) (failed bool) {
 		ctx := t.Context()
-		ds := newBrittleStore(true, uint64(n))
+		ds := brittle.New(true, uint64(n))
 		var feeds []*Feed
 		for _, prefix := range prefixes {
 			f, err := Create(ctx, ds, Options{Prefix: prefix, KeyPair: &pair})
@@ -655,9 +649,9 @@ func TestAtomIsNeverHalf(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		ds.fail(n, dead)
+		ds.Fail(n, dead)
 		err := a.Flush(ctx)
-		if failed = ds.broken(); !failed {
+		if failed = ds.Broken(); !failed {
 			return false
 		}
 		for _, f := range feeds {
@@ -666,13 +660,13 @@ func TestAtomIsNeverHalf(t *testing.T) {
 			}
 		}
 		if !dead && goOn < len(feeds) {
-			ds.fail(1+n%4, n%2 == 0)
+			ds.Fail(1+n%4, n%2 == 0)
 			_, _ = session(t, feeds[goOn]).Append(ctx, []byte("more"))
 		}
 		if !reopen {
-			ds.crash()
+			ds.Crash()
 		}
-		ds.heal()
+		ds.Heal()
 		var forks []uint64
 		for _, prefix := range prefixes {
 			f, err := Open(ctx, ds, Options{Prefix: prefix})
@@ -706,13 +700,13 @@ func TestCreateThatFailsCanBeTriedAgain(t *testing.T) {
 	for _, atomic := range []bool{true, false} {
 		for _, dead := range []bool{true, false} {
 			for n := 1; ; n++ {
-				ds := newBrittleStore(atomic, uint64(n))
-				ds.fail(n, dead)
+				ds := brittle.New(atomic, uint64(n))
+				ds.Fail(n, dead)
 				_, err := Create(t.Context(), ds, opts)
-				if !ds.broken() {
+				if !ds.Broken() {
 					break
 				}
-				ds.crash()
+				ds.Crash()
 				f, openErr := Open(t.Context(), ds, Options{Prefix: testPrefix})
 				if errors.Is(openErr, ErrNotFound) && err != nil {
 					f, openErr = Create(t.Context(), ds, opts)

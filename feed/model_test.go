@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	datastore "github.com/ipfs/go-datastore"
+
+	"github.com/p2pcore/p2pcore/internal/brittle"
 )
 
 // The model of a feed is a slice of blocks. A random program runs on the feed and on the model, and what
@@ -81,7 +83,7 @@ func TestRandomProgramsAgreeWithASlice(t *testing.T) {
 		for _, atomic := range []bool{true, false} {
 			t.Run(fmt.Sprintf("crashing, atomic %v", atomic), func(t *testing.T) {
 				t.Parallel()
-				runModel(t, newBrittleStore(atomic, seed), seed, steps)
+				runModel(t, brittle.New(atomic, seed), seed, steps)
 			})
 		}
 	}
@@ -120,7 +122,7 @@ func (m *modelRun) note(format string, args ...any) {
 // failed reports whether an operation failed because the datastore did. Nothing has changed then.
 func (m *modelRun) failed(err error) bool {
 	m.t.Helper()
-	if errors.Is(err, errBrittle) {
+	if errors.Is(err, brittle.Err) {
 		m.note("  failed")
 		m.doubt = true
 		return true
@@ -131,8 +133,8 @@ func (m *modelRun) failed(err error) bool {
 
 // calm says whether operations may fail.
 func (m *modelRun) calm(on bool) {
-	if ds, ok := m.ds.(*brittleStore); ok {
-		ds.calm(on)
+	if ds, ok := m.ds.(*brittle.Store); ok {
+		ds.Calm(on)
 	}
 }
 
@@ -178,9 +180,9 @@ func (m *modelRun) step() {
 	t, ctx := m.t, m.t.Context()
 	t.Helper()
 	k := m.random.IntN(100)
-	if ds, ok := m.ds.(*brittleStore); ok && k < 93 && m.random.IntN(4) == 0 {
-		ds.fail(1+m.random.IntN(12), false)
-		defer ds.heal()
+	if ds, ok := m.ds.(*brittle.Store); ok && k < 93 && m.random.IntN(4) == 0 {
+		ds.Fail(1+m.random.IntN(12), false)
+		defer ds.Heal()
 	}
 	switch {
 	case k < 30:
@@ -255,17 +257,17 @@ func (m *modelRun) step() {
 	case k < 97:
 		m.reopen()
 	case k < 99:
-		if ds, ok := m.ds.(*brittleStore); ok {
+		if ds, ok := m.ds.(*brittle.Store); ok {
 			m.crash(ds)
 		}
 	}
 }
 
 // crash loses what was not synced: downloads, and nothing else.
-func (m *modelRun) crash(ds *brittleStore) {
+func (m *modelRun) crash(ds *brittle.Store) {
 	m.settle()
 	m.note("crash")
-	ds.crash()
+	ds.Crash()
 	m.open() // and nobody closes the one that has crashed
 	for i := range m.volatile {
 		if i >= len(m.blocks) || !m.blocks[i].held {
@@ -361,7 +363,7 @@ func (m *modelRun) commitBranch(name string, b *modelLine) {
 	}
 	_, err := m.session.Commit(ctx, b.session, CommitOptions{Length: uint64(length)})
 	switch {
-	case errors.Is(err, errBrittle):
+	case errors.Is(err, brittle.Err):
 		m.failed(err)
 	case !prefix:
 		if !errors.Is(err, ErrDiverged) {
@@ -378,7 +380,7 @@ func (m *modelRun) commitBranch(name string, b *modelLine) {
 			appendBlocks(m.t, m.keeper, block.data)
 			m.blocks = append(m.blocks, block)
 		}
-		if ds, ok := m.ds.(*brittleStore); ok && ds.broken() {
+		if ds, ok := m.ds.(*brittle.Store); ok && ds.Broken() {
 			m.doubt = true
 			if b.session.Info().SignedLength < uint64(length) {
 				return // the branch was not told
@@ -483,7 +485,7 @@ func (m *modelRun) reopen() {
 	m.must(m.feed.Close())
 	m.open()
 	// After a crash of a datastore that is not atomic, bits of lost blocks may come back until they are read.
-	if ds, ok := m.ds.(*brittleStore); (!ok || ds.atomic) && m.feed.Info() != before {
+	if ds, ok := m.ds.(*brittle.Store); (!ok || ds.AtomicBatch()) && m.feed.Info() != before {
 		m.t.Fatalf("reopened as %+v, was %+v", m.feed.Info(), before)
 	}
 }
@@ -581,7 +583,7 @@ func (m *modelRun) end() {
 	m.branches = nil
 	m.note("end")
 	m.compare()
-	if ds, ok := m.ds.(*brittleStore); ok && !ds.atomic {
+	if ds, ok := m.ds.(*brittle.Store); ok && !ds.AtomicBatch() {
 		return // leftovers of what a crash has interrupted may lie past the head
 	}
 	assertNoGarbage(t, m.feed)

@@ -10,6 +10,7 @@ import (
 
 	datastore "github.com/ipfs/go-datastore"
 
+	"github.com/p2pcore/p2pcore/internal/brittle"
 	"github.com/p2pcore/p2pcore/internal/flattree"
 )
 
@@ -335,7 +336,7 @@ func TestWriterTakesALongerHead(t *testing.T) {
 	ctx := t.Context()
 	pair := KeyPairFromSeed([32]byte{7})
 	w, ws := writer(t, memoryStore(), 10)
-	ds := newBrittleStore(true, 1)
+	ds := brittle.New(true, 1)
 	old, err := Create(ctx, ds, Options{Prefix: testPrefix, KeyPair: &pair})
 	if err != nil {
 		t.Fatal(err)
@@ -345,7 +346,7 @@ func TestWriterTakesALongerHead(t *testing.T) {
 	if old.Info().Head != w.Info().Head {
 		t.Fatalf("head %+v, want %+v", old.Info().Head, w.Info().Head)
 	}
-	ds.crash()
+	ds.Crash()
 	f, err := Open(ctx, ds, Options{Prefix: testPrefix})
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/p2pcore/p2pcore/internal/brittle"
 	"github.com/p2pcore/p2pcore/internal/flattree"
 	"github.com/p2pcore/p2pcore/internal/lifecycle"
 )
@@ -295,7 +296,7 @@ func TestConcurrentUse(t *testing.T) {
 
 // TestNothingTouchesTheDatastoreAfterClose pins rule 7 of the house.
 func TestNothingTouchesTheDatastoreAfterClose(t *testing.T) {
-	s := newBrittleStore(true, 1)
+	s := brittle.New(true, 1)
 	pair := NewKeyPair()
 	f, err := Create(t.Context(), s, Options{Prefix: testPrefix, KeyPair: &pair})
 	if err != nil {
@@ -304,7 +305,7 @@ func TestNothingTouchesTheDatastoreAfterClose(t *testing.T) {
 	h := session(t, f)
 	appendBlocks(t, h, testBlocks(0, 5)...)
 	f.Close()
-	before := s.ops
+	before := s.Ops()
 	ctx := t.Context()
 	_, appendErr := h.Append(ctx, []byte("x"))
 	_, getErr := h.Get(ctx, 1)
@@ -319,7 +320,7 @@ func TestNothingTouchesTheDatastoreAfterClose(t *testing.T) {
 			t.Errorf("call %d: %v, want ErrClosed", i, err)
 		}
 	}
-	if err := f.Close(); err != nil || s.ops != before {
-		t.Errorf("%d operations after the close, %v", s.ops-before, err)
+	if err := f.Close(); err != nil || s.Ops() != before {
+		t.Errorf("%d operations after the close, %v", s.Ops()-before, err)
 	}
 }

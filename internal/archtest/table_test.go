@@ -32,6 +32,11 @@ var (
 // package holds.
 var table = []row{
 	{
+		pkgs:  []string{"/internal/brittle"},
+		allow: list([]string{"std"}, datastore),
+		never: list(public, programs, libp2p, network),
+	},
+	{
 		pkgs:  []string{"/internal/..."},
 		allow: list([]string{"std", "/internal/...", "github.com/flynn/noise"}, cryptography),
 		never: list(public, programs, libp2p),
@@ -99,7 +104,7 @@ var pure = []string{
 var effects = list(network, libp2p, datastore, []string{"os/...", "log/...", "syscall"})
 
 // helpers are the packages that are for test files only.
-var helpers = []string{"/internal/vectors", "/internal/simnet"}
+var helpers = []string{"/internal/brittle", "/internal/vectors", "/internal/simnet"}
 
 // owners are the packages that may start goroutines and timers with callbacks.
 var owners = []string{"/internal/lifecycle"}
