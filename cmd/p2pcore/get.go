@@ -303,16 +303,22 @@ func (g *getting) copy(ctx context.Context, w io.Writer) (written uint64, err er
 	if g.span != nil {
 		start, end = g.span.Start, g.span.End
 	}
+	version := ""
 	for {
+		var header http.Header
+		if version != "" {
+			header = http.Header{"If-Match": {version}} // the rest of another version does not fit what is written
+		}
 		query := url.Values{"length": {strconv.FormatUint(g.done.Length, 10)}, "local": {"1"}}
 		query.Set("from", strconv.FormatUint(start+written, 10))
 		if g.span != nil {
 			query.Set("to", strconv.FormatUint(end, 10))
 		}
-		resp, err := g.client.Do(ctx, client.Request{Method: http.MethodGet, Path: corePath(g.link.Key.String(), "/bytes"), Query: query})
+		resp, err := g.client.Do(ctx, client.Request{Method: http.MethodGet, Path: corePath(g.link.Key.String(), "/bytes"), Query: query, Header: header})
 		if err != nil {
 			return written, err
 		}
+		version = resp.Header.Get("ETag")
 		sink := &sink{w: w}
 		n, err := io.CopyBuffer(struct{ io.Writer }{sink}, struct{ io.Reader }{resp.Body}, make([]byte, 1<<20))
 		resp.Body.Close()

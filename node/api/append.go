@@ -43,7 +43,10 @@ func (s *Server) postBlocks(w http.ResponseWriter, r *http.Request) error {
 		return s.notWritable(key)
 	}
 	out := Appended{Key: key.Hex(), Start: info.Length, Length: info.Length, ByteLength: info.ByteLength}
-	match := r.Header.Get("If-Match")
+	match, err := ifMatch(r)
+	if err != nil {
+		return err
+	}
 	for first := true; ; first = false {
 		blocks, err := next()
 		if err != nil {
@@ -59,7 +62,7 @@ func (s *Server) postBlocks(w http.ResponseWriter, r *http.Request) error {
 		if first {
 			out.Start = info.Length - uint64(len(blocks))
 		}
-		match = ""
+		match = nil
 		out.Length, out.ByteLength = info.Length, info.ByteLength
 		if len(blocks) == 0 {
 			break
@@ -75,8 +78,8 @@ func appendFailed(err error, length uint64) *Problem {
 	return &p
 }
 
-// appendBatch appends blocks in one commit, if the feed is at the version that match names; "" matches any.
-func (s *Server) appendBatch(ctx context.Context, session *feed.Session, blocks [][]byte, match string) (feed.Info, error) {
+// appendBatch appends blocks in one commit, if the feed is at a version that match names.
+func (s *Server) appendBatch(ctx context.Context, session *feed.Session, blocks [][]byte, match versions) (feed.Info, error) {
 	// All appends of this process come here, so the turn makes compare-and-append one step.
 	select {
 	case s.appending <- struct{}{}:
@@ -85,7 +88,7 @@ func (s *Server) appendBatch(ctx context.Context, session *feed.Session, blocks 
 	}
 	defer func() { <-s.appending }()
 	info := session.Info()
-	if err := checkMatch(match, info); err != nil {
+	if err := match.checkInfo(info); err != nil {
 		return info, err
 	}
 	if len(blocks) == 0 {

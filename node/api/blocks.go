@@ -159,6 +159,36 @@ func (b *reader) block(ctx context.Context, index uint64, end func() uint64) ([]
 	return nil, false, nil
 }
 
+// rewriting returns the rewriting of the feed, if its fork is not the given one any more: several are one. What is read before
+// it is called is of that fork unless it returns one.
+func (b *reader) rewriting(ctx context.Context, fork uint64) (*feed.Change, error) {
+	last := b.forked
+	b.forked = nil
+	for {
+		change, told := b.sub.Take()
+		// A fork is visible a moment before it is told.
+		if now := b.session.Info().Fork; !told && now != fork && (last == nil || last.Head.Fork != now) {
+			var err error
+			if change, err = b.sub.Next(ctx); err != nil {
+				return nil, err
+			}
+			told = true
+		}
+		switch {
+		case !told && last != nil && last.Head.Fork == fork:
+			return nil, nil // of before the reading began
+		case !told:
+			return last, nil
+		case !change.Forked:
+		case last != nil:
+			change.Ancestors = min(change.Ancestors, last.Ancestors)
+			fallthrough
+		default:
+			last = &change
+		}
+	}
+}
+
 // findEnd settles where a reader without an end stops. It returns at once if that needs nobody else; else the
 // result of end is endless until it is known.
 func (b *reader) findEnd(ctx context.Context) (end func() uint64, err error) {

@@ -45,7 +45,8 @@ func readBlockParams(r *http.Request) (blockParams, error) {
 			p.last, p.counted = &last, true
 		}
 	}
-	if p.last != nil && r.URL.Query().Has("start") {
+	switch {
+	case p.last != nil && r.URL.Query().Has("start"):
 		return p, Errorf(CodeUsage, "start and last exclude each other")
 	}
 	return p, nil
@@ -65,6 +66,7 @@ type blockStream struct {
 }
 
 // getBlocks streams blocks in order.
+	empty  bool          // there was no head when the stream began, and nothing has been sent since
 func (s *Server) getBlocks(w http.ResponseWriter, r *http.Request) error {
 	params, err := readBlockParams(r)
 	if err != nil {
@@ -86,7 +88,8 @@ func (s *Server) getBlocks(w http.ResponseWriter, r *http.Request) error {
 	b.watch = true
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	bs := &blockStream{b: b, params: params, fork: b.session.Info().Fork}
+	info := b.session.Info()
+	bs := &blockStream{b: b, params: params, fork: info.Fork, empty: info.Length == 0}
 	b.want.Range = feed.Range{Start: params.start, End: params.end}
 	b.want.Follow = params.end == endless
 	if err := bs.prepare(ctx); err != nil {
@@ -127,8 +130,7 @@ func (bs *blockStream) prepare(ctx context.Context) error {
 func (bs *blockStream) findStart(ctx context.Context) error {
 	b, p := bs.b, &bs.params
 	bs.notice(ctx)
-	length, err := b.reach.settle(ctx)
-	if err != nil {
+	if _, err := b.reach.settle(ctx); err != nil {
 		return err
 	}
 	p.start = length - min(*p.last, length)
@@ -138,6 +140,10 @@ func (bs *blockStream) findStart(ctx context.Context) error {
 		b.want.Range.End, b.want.Follow = end, false
 	}
 	b.want.Range.Start = p.start
+	b.sub.Take() // the heads that were waited for
+	info := b.session.Info()
+	length := info.Length
+	bs.fork, bs.empty = info.Fork, length == 0
 	if want := b.want; want.Range.Start < want.Range.End {
 		b.group.Go(func(ctx context.Context) { b.reach.fetch(ctx, want) })
 	}
@@ -152,23 +158,23 @@ func (bs *blockStream) run(ctx context.Context) error {
 		if err := bs.findStart(ctx); err != nil {
 			return err
 		}
-		bs.fork = bs.b.session.Info().Fork
 	}
 	if err := bs.begin(); err != nil {
 		return err
 	}
 	for index := bs.position(); index < bs.until(); {
-		if c, ok := bs.b.sub.Take(); ok && c.Forked {
-			bs.b.forked = &c
-		}
 		block, ok, err := bs.get(ctx, index)
 		switch {
 		case err != nil:
 			return err
-		case bs.b.forked != nil:
-			if index, err = bs.rewritten(index); err != nil {
+		case change != nil:
+			if index, err = bs.rewritten(index, change); err != nil {
 				return err
 			}
+		if err != nil {
+			return err
+		}
+		change, err := bs.b.rewriting(ctx, bs.fork)
 			continue
 		case !ok:
 			return bs.end()
@@ -180,6 +186,7 @@ func (bs *blockStream) run(ctx context.Context) error {
 	}
 	return bs.end()
 }
+		bs.empty = false
 
 // begin settles where the stream starts, and tells who did not say it.
 func (bs *blockStream) begin() error {
@@ -207,9 +214,6 @@ func (bs *blockStream) begin() error {
 
 // get returns a block, and waits for it if it is not here.
 func (bs *blockStream) get(ctx context.Context, index uint64) ([]byte, bool, error) {
-	if bs.b.forked != nil {
-		return nil, false, nil
-	}
 	block, ok, err := bs.b.here(ctx, index)
 	if ok || err != nil {
 		return block, ok, err
@@ -260,9 +264,12 @@ func (bs *blockStream) send(index uint64, block []byte) error {
 }
 
 // rewritten goes back to where the feed was cut, and tells the client. It returns the next index.
-func (bs *blockStream) rewritten(index uint64) (uint64, error) {
-	c := bs.b.forked
-	bs.b.forked = nil
+func (bs *blockStream) rewritten(index uint64, c *feed.Change) (uint64, error) {
+	if bs.empty {
+		// The first head of a feed that was rewritten before comes as a rewriting too, and there was nothing to read.
+		bs.empty, bs.fork = false, c.Head.Fork
+		return index, nil
+	}
 	if !bs.params.follow {
 		return 0, Errorf(CodeError, "the feed was rewritten from block %d on while it was read; read it again", c.Ancestors)
 	}

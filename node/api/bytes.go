@@ -26,6 +26,7 @@ func (s *Server) getBytes(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer b.close()
 	ctx := r.Context()
+	b.watch = true
 	info := b.session.Info()
 	if info.Length == 0 && !info.Writable && !b.local && !r.URL.Query().Has("length") {
 		if err := b.connect(ctx, endless); err != nil {
@@ -34,17 +35,25 @@ func (s *Server) getBytes(w http.ResponseWriter, r *http.Request) error {
 		if _, err := b.reach.settle(ctx); err != nil {
 			return err
 		}
+		b.sub.Take() // of the head that was waited for
 		info = b.session.Info()
 	}
-	c := &content{b: b, length: info.Length, size: info.ByteLength, known: true}
+	c := &content{b: b, fork: info.Fork, seen: info.Fork, base: info.Length, length: info.Length, size: info.ByteLength, known: true}
 	if err := c.limit(r, info); err != nil {
 		return err
 	}
+	match, err := ifMatch(r)
+	if err != nil {
+		return err
+	}
+	if err := match.check(c.fork, c.length); err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	tag := etag(info.Fork, c.length)
+	tag := etag(c.fork, c.length)
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Accept-Ranges", "bytes")
-	if r.Header.Get("If-None-Match") == tag {
+	if noneMatch(r, tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -80,6 +89,9 @@ func (s *Server) getBytes(w http.ResponseWriter, r *http.Request) error {
 // content is the bytes of the first length blocks of a feed.
 type content struct {
 	b        *reader
+	fork     uint64 // when the request came
+	seen     uint64 // the last fork that was looked at
+	base     uint64 // blocks that the feed had then
 	length   uint64 // blocks
 	size     uint64 // bytes, if known
 	known    bool
@@ -140,12 +152,9 @@ func (c *content) copy(ctx context.Context, w io.Writer, start, end uint64) erro
 		c.b.group.Go(func(ctx context.Context) { c.b.reach.fetch(ctx, want) })
 	}
 	for left := end - start; left > 0 && index < c.length; index++ {
-		block, ok, err := c.b.block(ctx, index, func() uint64 { return c.length })
+		block, err := c.get(ctx, index)
 		if err != nil {
 			return err
-		}
-		if !ok {
-			return nil
 		}
 		block = block[min(skip, uint64(len(block))):]
 		skip = 0
@@ -172,7 +181,58 @@ func (c *content) find(ctx context.Context, offset uint64) (index, skip uint64, 
 	if info := c.b.session.Info(); info.Length >= c.length && offset >= info.ByteLength {
 		return 0, 0, feed.ErrOutOfRange // Seek would wait for the feed to grow, and what it gets does not count
 	}
-	return c.b.session.Seek(ctx, offset)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	sub := c.b.session.Feed().Subscribe()
+	defer sub.Close()
+	c.b.group.Go(func(context.Context) {
+		for {
+			change, err := sub.Next(ctx)
+			if err != nil {
+				return
+			}
+			if err := c.check(change, min(c.base, c.length)); err != nil {
+				cancel(err) // of a feed that became shorter, the byte may never come
+			}
+		}
+	})
+	index, skip, err = c.b.session.Seek(ctx, offset)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	return index, skip, err
+}
+
+// get waits for a block, as long as it is of the version that the answer began with.
+func (c *content) get(ctx context.Context, index uint64) ([]byte, error) {
+	for {
+		block, ok, err := c.b.block(ctx, index, func() uint64 { return c.length })
+		if err != nil {
+			return nil, err
+		}
+		change, err := c.b.rewriting(ctx, c.seen)
+		if err != nil {
+			return nil, err
+		}
+		if change != nil {
+			c.seen = change.Head.Fork
+			if err := c.check(*change, max(min(c.base, c.b.want.Range.End), index)); err != nil {
+				return nil, err
+			}
+		}
+		if ok && change == nil {
+			return block, nil
+		}
+	}
+}
+
+// check is an error if a change of the feed took away some of its blocks before index, which the answer holds: a client must
+// not take parts of two versions for one content.
+func (c *content) check(change feed.Change, index uint64) error {
+	if !change.Forked || change.Ancestors >= index {
+		return nil
+	}
+	return Errorf(CodeError, "the feed was rewritten from block %d on while it was read; read it again", change.Ancestors)
 }
 
 // parseRangeHeader reads one range of RFC 9110 section 14. A header that it does not understand, or that

@@ -59,9 +59,6 @@ func (s *Server) writeCore(w http.ResponseWriter, r *http.Request, status int, k
 	return writeJSON(w, status, info)
 }
 
-// etag names a version of a feed: "FORK.LENGTH".
-func etag(fork, length uint64) string { return fmt.Sprintf(`"%d.%d"`, fork, length) }
-
 func (s *Server) postCores(w http.ResponseWriter, r *http.Request) error {
 	var body NewCore
 	if err := readJSON(w, r, &body); err != nil {

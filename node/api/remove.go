@@ -71,16 +71,20 @@ func (s *Server) deleteCore(w http.ResponseWriter, r *http.Request) error {
 
 // measure notes what is stored of a feed, and compares its version with If-Match. Of a damaged feed nothing is known.
 func (s *Server) measure(r *http.Request, key feed.Key, done *Removal) error {
+	match, err := ifMatch(r)
+	if err != nil {
+		return err
+	}
 	f, release, err := s.inspect(r.Context(), key)
-	switch match := r.Header.Get("If-Match"); {
-	case errors.Is(err, feed.ErrCorrupt) && (match == "" || match == "*"):
+	switch {
+	case errors.Is(err, feed.ErrCorrupt) && match == nil:
 		return nil
 	case err != nil:
 		return err
 	}
 	defer release()
 	info := f.Info()
-	if err := checkMatch(r.Header.Get("If-Match"), info); err != nil {
+	if err := match.checkInfo(info); err != nil {
 		return err
 	}
 	done.Blocks = info.LocalBlocks

@@ -116,6 +116,10 @@ func (s *Server) postTruncate(w http.ResponseWriter, r *http.Request) error {
 	if body.Length == nil {
 		return Errorf(CodeUsage, "truncate lacks the length")
 	}
+	match, err := ifMatch(r)
+	if err != nil {
+		return err
+	}
 	session, err := s.openExact(r)
 	if err != nil {
 		return err
@@ -132,7 +136,7 @@ func (s *Server) postTruncate(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer func() { <-s.appending }()
 	before := session.Info()
-	if err := checkMatch(r.Header.Get("If-Match"), before); err != nil {
+	if err := match.checkInfo(before); err != nil {
 		return err
 	}
 	if *body.Length > before.Length {
@@ -147,14 +151,6 @@ func (s *Server) postTruncate(w http.ResponseWriter, r *http.Request) error {
 	}
 	blocks := before.LocalBlocks - min(before.LocalBlocks, session.Info().LocalBlocks)
 	return s.writeFreed(w, r, session, Freed{Blocks: blocks, Bytes: freed})
-}
-
-// checkMatch compares the version of a feed with If-Match; "" and "*" fit any.
-func checkMatch(match string, info feed.Info) error {
-	if is := etag(info.Fork, info.Length); match != "" && match != "*" && match != is {
-		return Errorf(CodeError, "the feed is at version %s, not %s; nothing was changed", is, match).status(http.StatusPreconditionFailed)
-	}
-	return nil
 }
 
 // notWritable says why nothing can be written to a feed: the whole store is read-only, or the secret is elsewhere.
