@@ -106,12 +106,19 @@ func (s *Server) appendBatch(ctx context.Context, session *feed.Session, blocks 
 // blocks of a batch are valid until the next call.
 func splitter(r *http.Request) (func() ([][]byte, error), error) {
 	q := r.URL.Query()
+	lines, chunk, whole := q.Get("lines") == "1", q.Has("chunk"), q.Get("whole") == "1"
+	switch {
+	case lines && chunk, lines && whole, chunk && whole:
+		return nil, Errorf(CodeUsage, "lines, whole and chunk exclude each other")
+	case q.Get("whole") == "0" && !lines && !chunk:
+		return nil, Errorf(CodeUsage, "whole=0 does not say how the body is split; want lines=1 or chunk=N")
+	}
 	body := bodyReader{r.Body}
 	switch {
-	case q.Get("lines") == "1":
+	case lines:
 		in := bufio.NewReaderSize(body, lineBufferBytes)
 		return func() ([][]byte, error) { return nextLines(in) }, nil
-	case q.Has("chunk"):
+	case chunk:
 		size, err := strconv.Atoi(q.Get("chunk"))
 		if err != nil || size < 1 || size > feed.MaxBlockBytes {
 			return nil, Errorf(CodeUsage, "chunk=%q: a block has 1 to %d bytes", q.Get("chunk"), feed.MaxBlockBytes)
@@ -151,7 +158,7 @@ type bodyReader struct{ r io.Reader }
 func (b bodyReader) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = Errorf(CodeError, "the input broke off: %v", err)
+		err = Errorf(CodeError, "the input broke off: %v", err).status(http.StatusBadRequest)
 	}
 	return n, err
 }

@@ -48,6 +48,13 @@ func readBlockParams(r *http.Request) (blockParams, error) {
 	switch {
 	case p.last != nil && r.URL.Query().Has("start"):
 		return p, Errorf(CodeUsage, "start and last exclude each other")
+	case p.start > p.end:
+		return p, Errorf(CodeUsage, "start=%d lies behind end=%d", p.start, p.end)
+	}
+	if p.resume != "" {
+		if _, _, err := parseEventID(p.resume); err != nil {
+			return p, err
+		}
 	}
 	return p, nil
 }
@@ -59,6 +66,7 @@ type blockStream struct {
 	until  func() uint64 // the end as far as it is known
 	fork   uint64        // of the blocks that are sent now
 	told   bool          // notices are being sent
+	empty  bool          // there was no head when the stream began, and nothing has been sent since
 
 	mu   sync.Mutex
 	out  *eventStream // under mu
@@ -66,7 +74,6 @@ type blockStream struct {
 }
 
 // getBlocks streams blocks in order.
-	empty  bool          // there was no head when the stream began, and nothing has been sent since
 func (s *Server) getBlocks(w http.ResponseWriter, r *http.Request) error {
 	params, err := readBlockParams(r)
 	if err != nil {
@@ -133,6 +140,10 @@ func (bs *blockStream) findStart(ctx context.Context) error {
 	if _, err := b.reach.settle(ctx); err != nil {
 		return err
 	}
+	b.sub.Take() // the heads that were waited for
+	info := b.session.Info()
+	length := info.Length
+	bs.fork, bs.empty = info.Fork, length == 0
 	p.start = length - min(*p.last, length)
 	if !p.follow {
 		end := min(p.end, length)
@@ -140,10 +151,6 @@ func (bs *blockStream) findStart(ctx context.Context) error {
 		b.want.Range.End, b.want.Follow = end, false
 	}
 	b.want.Range.Start = p.start
-	b.sub.Take() // the heads that were waited for
-	info := b.session.Info()
-	length := info.Length
-	bs.fork, bs.empty = info.Fork, length == 0
 	if want := b.want; want.Range.Start < want.Range.End {
 		b.group.Go(func(ctx context.Context) { b.reach.fetch(ctx, want) })
 	}
@@ -164,6 +171,10 @@ func (bs *blockStream) run(ctx context.Context) error {
 	}
 	for index := bs.position(); index < bs.until(); {
 		block, ok, err := bs.get(ctx, index)
+		if err != nil {
+			return err
+		}
+		change, err := bs.b.rewriting(ctx, bs.fork)
 		switch {
 		case err != nil:
 			return err
@@ -171,14 +182,11 @@ func (bs *blockStream) run(ctx context.Context) error {
 			if index, err = bs.rewritten(index, change); err != nil {
 				return err
 			}
-		if err != nil {
-			return err
-		}
-		change, err := bs.b.rewriting(ctx, bs.fork)
 			continue
 		case !ok:
 			return bs.end()
 		}
+		bs.empty = false
 		if err := bs.send(index, block); err != nil {
 			return err
 		}
@@ -186,7 +194,6 @@ func (bs *blockStream) run(ctx context.Context) error {
 	}
 	return bs.end()
 }
-		bs.empty = false
 
 // begin settles where the stream starts, and tells who did not say it.
 func (bs *blockStream) begin() error {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -231,7 +232,10 @@ func (s *Server) handle(route route) http.Handler {
 		ctx, cancel := s.bound(r.Context(), route.kind)
 		defer cancel()
 		tracked := &trackedWriter{ResponseWriter: w}
-		err := route.serve(tracked, r.WithContext(ctx))
+		err := checkFlags(r.URL.Query())
+		if err == nil {
+			err = route.serve(tracked, r.WithContext(ctx))
+		}
 		s.metrics.request(tracked.status, err)
 		switch {
 		case err == nil:
@@ -332,12 +336,33 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return json.NewEncoder(w).Encode(v)
 }
 
-// readJSON reads a small body strictly: unknown fields are mistakes.
+// readJSON reads a small body strictly: unknown fields are mistakes, and so is what follows the value. No body is an
+// empty value.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxJSONBytes))
 	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
+	err := d.Decode(v)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err != nil {
 		return Errorf(CodeUsage, "request body: %v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return Errorf(CodeUsage, "request body: something follows the JSON value")
+	}
+	return nil
+}
+
+// flags are the parameters that are 1 or 0, and 0 if they are missing.
+var flags = []string{"brief", "exact", "follow", "forget", "lines", "live", "local", "purge", "removed", "repair", "strict", "whole"}
+
+// checkFlags finds flags that are neither 1 nor 0: purge=true must not be answered as if it were missing.
+func checkFlags(q url.Values) error {
+	for _, name := range flags {
+		if v := q.Get(name); q.Has(name) && v != "1" && v != "0" {
+			return Errorf(CodeUsage, "%s=%q: want 1 or 0", name, abbreviate(v))
+		}
 	}
 	return nil
 }

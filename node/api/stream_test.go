@@ -122,7 +122,7 @@ func TestBlocksAsServerSentEvents(t *testing.T) {
 		t.Errorf("resumed on another fork: got %v, want block 0", got)
 	}
 	c.cancel()
-	if status, body := call(t, s.Transport(), "GET", "/v1/cores/log/blocks?follow=1", "", "Last-Event-ID", "nonsense"); status != 200 || !strings.Contains(body, `"exit":2`) {
+	if status, body := call(t, s.Transport(), "GET", "/v1/cores/log/blocks?follow=1", "", "Last-Event-ID", "nonsense"); status != 400 || !strings.Contains(body, `"exit":2`) {
 		t.Errorf("a Last-Event-ID that is none: %d %s", status, body)
 	}
 	if status, body := call(t, s.Transport(), "GET", "/v1/cores/log/blocks?last=1", ""); status != 200 || !strings.HasPrefix(body, `{"event":"start",`) || !strings.Contains(body, `"index":1`) {
