@@ -14,7 +14,7 @@ type DownloadOptions struct {
 	Blocks   []uint64 // in order of need; copied
 	Linear   bool     // in order; else in any order that suits
 	Follow   bool     // without an end: also all that the feed grows by. The newest block comes with its head. Not past the end of a snapshot or branch
-	Priority int      // higher first
+	Priority int      // higher first; above 0 somebody waits, as in Get
 }
 
 // Progress is how far a Download is. Total grows with the feed if it follows, and is no more than

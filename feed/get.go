@@ -95,7 +95,7 @@ func (s *Session) Get(ctx context.Context, index uint64) ([]byte, error) {
 		return nil, err
 	}
 	defer done()
-	want := Want{Range: Range{Start: index, End: index + 1}, Force: s.options.Force}
+	want := Want{Range: Range{Start: index, End: index + 1}, Priority: getPriority, Force: s.options.Force}
 	for {
 		if err := source.Fetch(ctx, want); err != nil {
 			return nil, because(ctx, err)
@@ -109,6 +109,10 @@ func (s *Session) Get(ctx context.Context, index uint64) ([]byte, error) {
 		}
 	}
 }
+
+// getPriority is above all that runs ahead of its user, and what Hypercore's get asks with: a peer that is backed up serves it
+// first.
+const getPriority = 1
 
 // missing reports whether a block could not be had because it is not here (yet).
 func missing(err error) bool {

@@ -94,7 +94,7 @@ type Want struct {
 	Range    Range    // End may lie past the current length: Fetch then waits for growth
 	Blocks   []uint64 // in order of need
 	Linear   bool     // fetch in order; else in any order that suits
-	Priority int      // higher first
+	Priority int      // higher first; above 0 somebody waits for it, and peers are told so
 	Follow   bool     // no end: also whatever the feed grows by, until ctx ends
 	Force    bool     // ask for it although the Source is told to ask for nothing; at most 256 blocks in a Range
 }

@@ -58,20 +58,17 @@ func (m *Machine) onWant(e Want) {
 	if !m.advance(w) {
 		return
 	}
-	news := merkle.Range{Start: w.low, End: w.end}
-	if w.blocks != nil {
-		news = merkle.Range{}
-		for _, b := range w.blocks[w.position:] {
-			news = hull(news, merkle.Range{Start: b, End: b + 1})
-		}
-	}
 	w.urgent = w.blocks == nil && (w.priority > 0 || e.Force) && w.end-w.low <= maxUrgentRange
 	if w.urgent {
 		m.addUrgent(w)
 		if e.Force {
 			m.forcing = append(m.forcing, w)
 		}
-		m.rescan = hull(m.rescan, news)
+		m.hurry(w)
+		for _, p := range m.order {
+			p.urgent.reset(merkle.Range{Start: w.low, End: w.end})
+			m.touch(p)
+		}
 		return
 	}
 	i := sort.Search(len(m.wants), func(i int) bool { return m.wants[i].priority < w.priority })
@@ -121,6 +118,17 @@ func (m *Machine) addUrgent(w *want) {
 		if !m.have.Has(b) {
 			m.urgentRefs[b]++
 			m.urgent.Set(b, true)
+		}
+	}
+}
+
+// hurry moves the blocks of w that wait for a slot behind others, as of a download, to the front.
+func (m *Machine) hurry(w *want) {
+	for b := w.low; b < w.end; b++ {
+		if r := m.fetches[b]; r != nil && r.state == stateReady {
+			p := r.peer
+			p.ready = without(p.ready, r)
+			p.ready = slices.Insert(p.ready, p.urgentReady(m), r)
 		}
 	}
 }
