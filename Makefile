@@ -1,6 +1,7 @@
 # make test    everything that has to pass: vet, unit tests with the race
-#              detector, then the integration tests; a part that fails does
-#              not keep the next ones from running
+#              detector (those that can be shortened are, and run whole
+#              without it), then the integration tests; a part that fails
+#              does not keep the next ones from running
 # make build   bin/p2pcore
 # make lint    vet, formatting and staticcheck (downloads staticcheck)
 # make bench   all benchmarks; BENCH=regexp picks some, BENCHTIME=1s their time
@@ -27,6 +28,8 @@ INTEGRATION_TIMEOUT ?= 10m
 
 MODULE := github.com/p2pcore/p2pcore
 UNITS := $(GO) list ./... | grep -v '^$(MODULE)/integration'
+# Packages whose tests do less with -short. The race detector, which makes them up to ten times slower, has the short ones.
+LONG := grep -rl --include='*_test.go' 'testing.Short()' . | grep -v '^./integration' | xargs -n 1 dirname | sort -u
 
 # timed prints how long a part took, also when it fails.
 define timed
@@ -52,7 +55,8 @@ test:
 	timed build $(GO) build ./... || failed=1
 	timed vet $(GO) vet ./... || failed=1
 	units=$$($(UNITS))
-	timed 'unit tests' $(GO) test -race -timeout $(UNIT_TIMEOUT) $$units || failed=1
+	timed 'unit tests' $(GO) test -race -short -timeout $(UNIT_TIMEOUT) $$units || failed=1
+	timed 'long unit tests' $(GO) test -timeout $(UNIT_TIMEOUT) $$($(LONG)) || failed=1
 	if [ "$$(id -u)" != 0 ] || ! command -v ip >/dev/null; then
 		echo '== NOT RUN: the mDNS tests; they need root and the ip command (iproute2)' >&2
 	fi

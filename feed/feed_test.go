@@ -159,12 +159,12 @@ func TestReplicateSparselyAndReopen(t *testing.T) {
 }
 
 func TestSparseBitPages(t *testing.T) {
+	const length = 100_000 // four bit pages
+	w, s := writer(t, memoryStore(), 0)
+	for i := 0; i < length; i += 10_000 {
+		appendBlocks(t, s, testBlocks(i, i+10_000)...)
+	}
 	onStores(t, func(t *testing.T, ds datastore.Batching) {
-		const length = 100_000 // four bit pages
-		w, s := writer(t, memoryStore(), 0)
-		for i := 0; i < length; i += 10_000 {
-			appendBlocks(t, s, testBlocks(i, i+10_000)...)
-		}
 		r := reader(t, ds, w)
 		upgrade(t, w, r)
 		fetch(t, w, r, 99_999, 70_000, 33_000, 32_767, 32_768)

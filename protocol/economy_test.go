@@ -14,8 +14,12 @@ import (
 // and the rest from each other.
 func TestReadersServeEachOther(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{1 << 10, 4 << 10} {
-		for _, n := range []int{1, 2, 4, 8, 16} {
+	sizes, readers := []int{1 << 10, 4 << 10}, []int{1, 2, 4, 8, 16}
+	if testing.Short() {
+		sizes, readers = sizes[:1], readers[:4]
+	}
+	for _, size := range sizes {
+		for _, n := range readers {
 			t.Run(fmt.Sprintf("block=%d/readers=%d", size, n), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					blocks := numbered(1000, size)

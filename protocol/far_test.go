@@ -39,6 +39,9 @@ func TestFillsALongLink(t *testing.T) {
 		{1 << 10, 40_000, true, 0.8, 0.65},
 		{64 << 10, 640, false, 0.8, 0},
 	} {
+		if testing.Short() && c.size == 1<<10 && !c.linear {
+			continue
+		}
 		t.Run(fmt.Sprintf("block=%d,linear=%v", c.size, c.linear), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := writer(t, 1, numbered(c.blocks, c.size)...)
