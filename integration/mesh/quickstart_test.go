@@ -93,7 +93,7 @@ func (q *quick) read() {
 
 // down ends the network, and says what its nodes have said if the test has failed.
 func (q *quick) down() {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(q.Context()), closeTimeout)
 	defer cancel()
 	q.ctx = ctx
 	if q.Failed() {
