@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // Ready is what a daemon says when it serves.
@@ -40,6 +41,7 @@ func (s *Server) Watched(addr net.Addr) http.Handler {
 	at, err := netip.ParseAddrPort(addr.String())
 	loopback := err != nil || at.Addr().IsLoopback()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hurry(w, headerTimeout)
 		switch {
 		case loopback && !hostAllowed(r.Host, addr):
 			writeProblem(w, Errorf(CodeDenied, "metrics are not served as %q, but at %s and as localhost", abbreviate(r.Host), addr))
@@ -53,18 +55,28 @@ func (s *Server) Watched(addr net.Addr) http.Handler {
 	})
 }
 
+// hurry bounds how long the body of a request may take from now on: the answer waits for it even where nobody reads it.
+func hurry(w http.ResponseWriter, limit time.Duration) {
+	// Without a connection there is no body that could stop coming.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(limit))
+}
+
 // Guarded is the handler for a TCP listener at addr, where file modes protect nothing. Requests need the token, as
 // Authorization: Bearer. The Host must be the address or localhost, or a page of a name that is made to point here
 // could call; and a browser must not call for the page of another origin.
 func (s *Server) Guarded(token string, addr net.Addr) http.Handler {
 	want := sha256.Sum256([]byte(token))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		permitted := bears(r, want)
+		if !permitted {
+			hurry(w, headerTimeout)
+		}
 		switch {
 		case !hostAllowed(r.Host, addr):
 			writeProblem(w, Errorf(CodeDenied, "the API is not served as %q, but at %s and as localhost", abbreviate(r.Host), addr))
 		case foreign(r):
 			writeProblem(w, Errorf(CodeDenied, "the API serves no pages of other origins"))
-		case !open[r.URL.Path] && !bears(r, want):
+		case !open[r.URL.Path] && !permitted:
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			writeProblem(w, Errorf(CodeDenied, "the API needs the token in the file api-token of the store, as Authorization: Bearer TOKEN").status(http.StatusUnauthorized))
 		default:
@@ -73,11 +85,12 @@ func (s *Server) Guarded(token string, addr net.Addr) http.Handler {
 	})
 }
 
-// bears tells whether r has the token of this hash. Comparing hashes tells nothing about its length.
+// bears tells whether r has the token of this hash. Comparing hashes tells nothing about its length. The case of the scheme's
+// name is nothing (RFC 9110 section 11.1).
 func bears(r *http.Request, want [sha256.Size]byte) bool {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	got := sha256.Sum256([]byte(token))
-	return ok && subtle.ConstantTimeCompare(got[:], want[:]) == 1
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
 // hostAllowed tells whether a Host header names the listener at addr: its address and port, any address if it listens on

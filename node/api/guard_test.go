@@ -30,6 +30,7 @@ func TestGuarded(t *testing.T) {
 		{"on all addresses", "[::]:4180", "192.0.2.1:4180", "/v1/status", token, 200},
 		{"without the token", "127.0.0.1:4180", "127.0.0.1:4180", "/v1/status", "", 401},
 		{"another token", "127.0.0.1:4180", "127.0.0.1:4180", "/v1/status", token + "s", 401},
+		{"the scheme in other letters", "127.0.0.1:4180", "127.0.0.1:4180", "/v1/status", "Authorization: bearer secret", 200},
 		{"another scheme", "127.0.0.1:4180", "127.0.0.1:4180", "/v1/status", "Authorization: Basic secret", 401},
 		{"health needs none", "127.0.0.1:4180", "127.0.0.1:4180", "/healthz", "", 200},
 		{"not ready", "127.0.0.1:4180", "127.0.0.1:4180", "/readyz", "", 503},

@@ -169,8 +169,31 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.leave()
+	if h, pattern := s.mux.Handler(r); pattern == "" {
+		s.refuse(w, r, h)
+		return
+	}
 	s.mux.ServeHTTP(w, r)
 }
+
+// refuse answers a request that is no route's. The mux knows why: h is its answer, in plain text.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, h http.Handler) {
+	why := &trackedWriter{ResponseWriter: discard{w.Header()}}
+	h.ServeHTTP(why, r)
+	p := Errorf(CodeUsage, "the API has no %s; GET /v1/openapi.yaml describes what it has", abbreviate(r.URL.Path)).status(http.StatusNotFound)
+	if why.status == http.StatusMethodNotAllowed {
+		p = Errorf(CodeUsage, "%s takes %s, not %s", abbreviate(r.URL.Path), w.Header().Get("Allow"), abbreviate(r.Method)).status(why.status)
+	}
+	s.metrics.request(0, p)
+	writeProblem(w, p)
+}
+
+// discard keeps the header of an answer and drops its body.
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header         { return d.header }
+func (d discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d discard) WriteHeader(int)             {}
 
 // HTTPServer returns a server for listeners, with this package's bounds. Its requests end when s closes.
 func (s *Server) HTTPServer() *http.Server {
@@ -231,6 +254,12 @@ func (s *Server) handle(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := s.bound(r.Context(), route.kind)
 		defer cancel()
+		switch {
+		case open[r.URL.Path]:
+			hurry(w, headerTimeout)
+		case route.kind == question:
+			hurry(w, answerTimeout)
+		}
 		tracked := &trackedWriter{ResponseWriter: w}
 		err := checkFlags(r.URL.Query())
 		if err == nil {

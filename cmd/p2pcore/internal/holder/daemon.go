@@ -91,7 +91,7 @@ func (h *Holder) serveTCP(addr string, handler func(net.Addr) http.Handler) (net
 	web.Handler = handler(l.Addr())
 	h.web = append(h.web, web)
 	h.group.Go(func(context.Context) {
-		if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := web.Serve(newBounded(l, maxConns)); !errors.Is(err, http.ErrServerClosed) {
 			h.opts.Logger.Error("a listener failed", "addr", l.Addr(), "err", err)
 		}
 	})

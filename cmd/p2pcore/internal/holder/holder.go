@@ -104,7 +104,7 @@ func (h *Holder) listen() error {
 		return errors.Join(err, l.Close())
 	}
 	h.group.Go(func(context.Context) {
-		if err := h.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := h.http.Serve(newBounded(l, maxConns)); !errors.Is(err, http.ErrServerClosed) {
 			h.opts.Logger.Error("the store's socket failed", "err", err)
 		}
 	})
