@@ -209,6 +209,7 @@ func (x *Exchange) addLink(l *link) bool {
 }
 
 func (x *Exchange) removeLink(l *link) {
+	l.ended.Store(true)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.links, l)

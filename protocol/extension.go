@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -162,32 +163,58 @@ type letter struct {
 
 	name    string
 	message []byte
-	cost    int // given back to the peer when it was handled
+	cost    load // given back to the peer when it was handled
 }
 
+// size is about what the letter takes in memory.
+func (l *letter) size() int { return len(l.message) + messageCost }
+
 // mail is what handlers have not been told yet. Its length is bounded: each message is part of what its peer may have
-// unprocessed, and a peer whose coming was not told is not told to go.
+// unprocessed, of those whose connection has ended no more than maxLateMail stays, and a peer whose coming was not told
+// is not told to go.
 type mail struct {
 	mu       sync.Mutex
 	handlers map[string]*ExtensionHandler // under mu
 	watches  []*peerWatch                 // under mu
 	queue    []letter                     // under mu
+	bytes    int                          // under mu: sum of their sizes
+	purgeAt  int                          // under mu: the sum at which to look for those of peers that have gone
 	running  bool                         // under mu
 }
 
 // deliver hands an extension message to its handler and tells whether there is one: then its cost is given back later.
-func (x *Exchange) deliver(ch *channel, name string, message []byte, cost int) bool {
+func (x *Exchange) deliver(ch *channel, name string, message []byte, cost load) bool {
 	m := &x.mail
 	m.mu.Lock()
 	known := m.handlers[name] != nil
 	if known {
-		m.queue = append(m.queue, letter{ch: ch, name: name, message: message, cost: cost})
+		if f := cost.frame; f != nil && len(message) < f.bytes/shareFrame {
+			message = bytes.Clone(message) // it may wait long
+		}
+		m.add(letter{ch: ch, name: name, message: message, cost: cost})
 	}
 	m.mu.Unlock()
 	if known {
 		x.startMail()
 	}
 	return known
+}
+
+// add queues a message. Where too much waits, what peers have sent that have gone since is dropped: a remote that
+// connects anew each time has a new load. mu is held.
+func (m *mail) add(l letter) {
+	m.queue = append(m.queue, l)
+	if m.bytes += l.size(); m.bytes <= max(m.purgeAt, maxLateMail) {
+		return
+	}
+	m.queue = slices.DeleteFunc(m.queue, func(l letter) bool {
+		late := l.watch == nil && l.ch.link.ended.Load()
+		if late {
+			m.bytes -= l.size()
+		}
+		return late
+	})
+	m.purgeAt = 2 * m.bytes
 }
 
 // peerMoved tells the watches that a channel has opened or closed.
@@ -236,11 +263,14 @@ func (x *Exchange) carryMail(ctx context.Context) {
 		m.mu.Lock()
 		if len(m.queue) == 0 || ctx.Err() != nil {
 			m.running = false
-			m.queue = nil
+			m.queue, m.bytes, m.purgeAt = nil, 0, 0
 			m.mu.Unlock()
 			return
 		}
 		l := m.queue[0]
+		if l.watch == nil {
+			m.bytes -= l.size()
+		}
 		m.queue[0] = letter{}
 		m.queue = m.queue[1:]
 		call := m.open(&l)
@@ -248,7 +278,7 @@ func (x *Exchange) carryMail(ctx context.Context) {
 		if call != nil {
 			call(ctx)
 		}
-		l.ch.release(l.cost)
+		l.ch.link.inbox.release(l.cost)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 type headJob struct {
 	replica.Action
 	ch   *channel
-	cost int
+	cost load
 }
 
 func (w *workers) head(j headJob) {
@@ -39,7 +39,7 @@ func (w *workers) headLoop(ctx context.Context) {
 		w.mu.Unlock()
 		ev := w.doHead(ctx, j.Action)
 		if j.ch != nil {
-			j.ch.release(j.cost)
+			j.ch.link.inbox.release(j.cost)
 		}
 		w.x.push(item{kind: machineEvent, ev: ev})
 	}

@@ -412,7 +412,7 @@ func TestAFloodBlocksItsOwnReaderOnly(t *testing.T) {
 				c.mu.Lock()
 				for _, l := range c.links {
 					if l.ch != nil {
-						most.Store(max(most.Load(), l.ch.queued.Load()))
+						most.Store(max(most.Load(), l.inbox.queued.Load()))
 					}
 				}
 				c.mu.Unlock()

@@ -74,6 +74,10 @@ const (
 	maxExtensionName  = 128
 	maxExtensionBytes = 1 << 20
 
+	// maxLateMail bounds the extension messages in bytes that wait for a handler although their peer has gone, those
+	// of others included: four times what one peer may have unprocessed.
+	maxLateMail = 4 * defaultInbox
+
 	// maxSpare is the capacity up to which an emptied queue is kept for the next use.
 	maxSpare = 4096
 

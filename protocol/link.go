@@ -20,8 +20,10 @@ type link struct {
 	ours     [32]byte // capability that we send
 	expected [32]byte // capability that the remote has to send
 
+	inbox  inbox         // what the remote has sent
 	news   atomic.Int64  // opens of the remote that the exchange has not worked off
 	worked chan struct{} // capacity 1: news has fallen
+	ended  atomic.Bool   // it is off its connection for good
 
 	// Under conn.mu.
 	ch *channel
@@ -42,9 +44,6 @@ type channel struct {
 	link *link
 	mux  *muxer.Channel // set under conn.mu before anybody sees it
 	peer replica.PeerID // unique in the exchange
-
-	queued  atomic.Int64  // cost of the remote's messages that are not worked off
-	drained chan struct{} // capacity 1: queued has fallen
 
 	// Owned by the exchange's loop.
 	opened openedState
@@ -101,6 +100,7 @@ func (c *Conn) link(x *Exchange) (*link, error) {
 		ours:     Capability(x.key, c.cfg.Binding, c.cfg.Initiator),
 		expected: Capability(x.key, c.cfg.Binding, !c.cfg.Initiator),
 		worked:   make(chan struct{}, 1),
+		inbox:    inbox{drained: make(chan struct{}, 1)},
 	}
 	if !x.addLink(l) {
 		return nil, ErrClosed
@@ -130,7 +130,7 @@ func (c *Conn) openChannel(l *link) {
 		c.probed(ErrCapability)
 		r = c.mux.Undecided(channelProtocol, id, channelAlias)
 	}
-	ch := &channel{link: l, peer: replica.PeerID(l.x.peers.Add(1)), drained: make(chan struct{}, 1)}
+	ch := &channel{link: l, peer: replica.PeerID(l.x.peers.Add(1))}
 	handshake := wire.Handshake{Seeks: true, Capability: l.ours}.Append(nil)
 	mc, err := c.mux.Open(channelProtocol, id, handshake, channelAlias)
 	if err != nil {

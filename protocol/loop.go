@@ -35,7 +35,7 @@ type item struct {
 	only     bool
 	local    bool // we have closed the channel, or its connection has ended
 	rejected bool // the remote does not know the feed
-	cost     int
+	cost     load
 	room     int
 	ch       *channel
 	msg      wire.Message
@@ -169,7 +169,7 @@ func (x *Exchange) settle(ctx context.Context) {
 // or after the proof that it carries has been applied.
 func (x *Exchange) received(now time.Time, it *item) {
 	if !it.ch.opened.open {
-		it.ch.release(it.cost)
+		it.ch.link.inbox.release(it.cost)
 		return
 	}
 	data, _ := it.msg.(*wire.Data)
@@ -188,7 +188,7 @@ func (x *Exchange) received(now time.Time, it *item) {
 		}
 	}
 	if !held {
-		it.ch.release(it.cost)
+		it.ch.link.inbox.release(it.cost)
 	}
 }
 
@@ -404,12 +404,4 @@ func (x *Exchange) setAlarm(now time.Time) {
 // credit gives credit back for what was written.
 func (ch *channel) credit(bytes int) {
 	ch.link.x.push(item{kind: machineEvent, ev: replica.Room{Peer: ch.peer, Bytes: bytes}})
-}
-
-// release takes a cost off what the remote has unprocessed.
-func (ch *channel) release(cost int) {
-	if cost > 0 {
-		ch.queued.Add(-int64(cost))
-		signal(ch.drained)
-	}
 }

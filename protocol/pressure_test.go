@@ -51,8 +51,8 @@ func (p *pressed) check() {
 			p.t.Errorf("attacker %d: %d bytes wait to be written", i, n)
 		}
 		c.mu.Lock()
-		if l := c.links[p.feed.DiscoveryKey()]; l != nil && l.ch != nil {
-			if n := l.ch.queued.Load(); n > defaultInbox+slack {
+		if l := c.links[p.feed.DiscoveryKey()]; l != nil {
+			if n := l.inbox.queued.Load(); n > defaultInbox+slack {
 				p.t.Errorf("attacker %d: %d bytes were received and not worked off", i, n)
 			}
 		}

@@ -31,6 +31,7 @@ func (c *Conn) readLoop() error {
 		if finishing {
 			continue // nobody answers any more; only the end is waited for
 		}
+		f := incoming{bytes: len(frame)}
 		for {
 			if err := c.uncongested(); err != nil {
 				return err
@@ -42,7 +43,7 @@ func (c *Conn) readLoop() error {
 			if len(events) == 0 {
 				break
 			}
-			if err := c.handle(events, len(frame)); err != nil {
+			if err := c.handle(events, &f); err != nil {
 				return err
 			}
 			clear(events)
@@ -71,14 +72,14 @@ func (c *Conn) next(events []muxer.Event) ([]muxer.Event, error) {
 }
 
 // handle carries out events. Runs of messages of one channel reach its exchange together.
-func (c *Conn) handle(events []muxer.Event, frameSize int) error {
+func (c *Conn) handle(events []muxer.Event, f *incoming) error {
 	for len(events) > 0 {
 		n := 1
 		if events[0].Kind == muxer.Message {
 			for n < len(events) && events[n].Channel == events[0].Channel && events[n].Kind == muxer.Message {
 				n++
 			}
-			if err := c.receive(events[:n], frameSize); err != nil {
+			if err := c.receive(events[:n], f); err != nil {
 				return err
 			}
 		} else {
@@ -113,15 +114,15 @@ func (c *Conn) workedOff(l *link) error {
 
 // receive parses messages of one channel, hands them to the exchange and waits until it has room
 // for more.
-func (c *Conn) receive(events []muxer.Event, frameSize int) error {
+func (c *Conn) receive(events []muxer.Event, f *incoming) error {
 	ch := events[0].Channel.User.(*channel)
 	items := make([]item, 0, len(events))
 	for _, ev := range events {
-		payload := ev.Payload
-		if frameSize > copyAbove && len(payload) < frameSize/shareFrame {
-			payload = bytes.Clone(payload)
+		payload, shared := ev.Payload, f.sharedBy(ch.link)
+		if f.bytes > copyAbove && len(payload) < f.bytes/shareFrame {
+			payload, shared = bytes.Clone(payload), nil
 		}
-		it, err := ch.parse(ev.Type, payload)
+		it, err := ch.parse(ev.Type, payload, shared)
 		if err != nil {
 			c.mu.Lock()
 			c.dropLink(ch.link, ch, &ViolationError{Reason: "malformed message", Err: err})
@@ -135,9 +136,9 @@ func (c *Conn) receive(events []muxer.Event, frameSize int) error {
 	if !ch.link.x.push(items...) {
 		return nil
 	}
-	for ch.queued.Load() > int64(c.limits.Inbox) {
+	for in := &ch.link.inbox; in.queued.Load() > int64(c.limits.Inbox); {
 		select {
-		case <-ch.drained:
+		case <-in.drained:
 		case <-ch.link.x.closing:
 			return nil
 		case <-c.stop:
@@ -147,8 +148,9 @@ func (c *Conn) receive(events []muxer.Event, frameSize int) error {
 	return nil
 }
 
-// parse makes an item of a message, and counts it. An unknown type gives an empty one.
-func (ch *channel) parse(typ uint64, payload []byte) (item, error) {
+// parse makes an item of a message, and counts it. Frame is what the payload is a part of, or nil. An unknown type gives
+// an empty item.
+func (ch *channel) parse(typ uint64, payload []byte, frame *sharedFrame) (item, error) {
 	m, err := wire.Parse(typ, payload)
 	if errors.Is(err, wire.ErrUnknownType) {
 		return item{}, nil
@@ -156,9 +158,7 @@ func (ch *channel) parse(typ uint64, payload []byte) (item, error) {
 	if err != nil {
 		return item{}, err
 	}
-	cost := len(payload) + messageCost
-	ch.queued.Add(int64(cost))
-	return item{ch: ch, msg: m, cost: cost}, nil
+	return item{ch: ch, msg: m, cost: ch.link.inbox.charge(typ, len(payload), frame)}, nil
 }
 
 // uncongested waits until the muxer can take more.
@@ -185,7 +185,7 @@ func (c *Conn) control(ev muxer.Event) {
 		c.opened(ev)
 	case muxer.Message: // kept while the channel waited to be opened here
 		ch := ev.Channel.User.(*channel)
-		it, err := ch.parse(ev.Type, ev.Payload)
+		it, err := ch.parse(ev.Type, ev.Payload, nil)
 		if err != nil {
 			c.dropLink(ch.link, ch, &ViolationError{Reason: "malformed message", Err: err})
 		} else if it.msg != nil {

@@ -33,7 +33,7 @@ type workers struct {
 type applyJob struct {
 	replica.Apply
 	ch   *channel
-	cost int
+	cost load
 }
 
 func (w *workers) apply(j applyJob) {
@@ -92,7 +92,7 @@ func (w *workers) applyLoop(ctx context.Context) {
 			}
 			items = append(items, item{kind: machineEvent, ev: ev})
 			if j.ch != nil {
-				j.ch.release(j.cost)
+				j.ch.link.inbox.release(j.cost)
 			}
 		}
 		if err != nil && ctx.Err() == nil {
