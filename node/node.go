@@ -175,7 +175,8 @@ func (n *Node) startDHT() (err error) {
 }
 
 // nextBoot returns the boot half of this start's stamps: the time in milliseconds, and more than at the last
-// start that the store remembers, also when the clock was set back.
+// start that the store remembers, also when the clock was set back. A store that cannot be written, as on a full disk, is
+// served all the same, and remembers nothing.
 func nextBoot(ctx context.Context, store *corestore.Store) (uint64, error) {
 	boot := uint64(time.Now().UnixMilli())
 	last, err := store.Value(ctx, bootKey)
@@ -186,7 +187,7 @@ func nextBoot(ctx context.Context, store *corestore.Store) (uint64, error) {
 		boot = max(boot, binary.BigEndian.Uint64(last)+1)
 	}
 	err = store.SetValue(ctx, bootKey, binary.BigEndian.AppendUint64(nil, boot))
-	if err != nil && !errors.Is(err, corestore.ErrReadOnly) {
+	if err != nil && !errors.Is(err, corestore.ErrReadOnly) && !errors.Is(err, feed.ErrNoSpace) {
 		return 0, fmt.Errorf("node: remember start time: %w", err)
 	}
 	return boot, nil
