@@ -175,38 +175,41 @@ func (s *shared) lastFork(ctx context.Context, n uint32) (uint64, error) {
 
 // unmake makes a feed unknown, and notes that its records are to be deleted.
 //
-// Without atomic batches the steps are: the tombstone and the note; then what makes the feed known; then
-// the rest. A feed that is noted is deleted by the next Open.
+// Without atomic batches a crash may keep any of the writes since the last sync, and the steps are: the tombstone, for a
+// feed without one could be made again at the same fork; the note; what makes the feed known; then the rest. A feed
+// that is noted is deleted by the next Open.
 func (s *shared) unmake(ctx context.Context, n uint32, r *record, tombstone []byte) error {
+	steps := []func(b datastore.Batch) error{
+		func(b datastore.Batch) error {
+			if tombstone == nil {
+				return b.Delete(ctx, tombKey(r.key.DiscoveryKey()))
+			}
+			return b.Put(ctx, tombKey(r.key.DiscoveryKey()), tombstone)
+		},
+		func(b datastore.Batch) error { return b.Put(ctx, purgeKey(n), r.append(nil)) },
+		func(b datastore.Batch) error { return s.deleteEntries(ctx, b, n, r) },
+	}
+	if s.atomic {
+		return s.commit(ctx, steps...)
+	}
+	for _, step := range steps {
+		if err := s.commit(ctx, step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// commit writes one batch, durably, whatever Options.NoSync says: what is deleted must not come back in part.
+func (s *shared) commit(ctx context.Context, steps ...func(b datastore.Batch) error) error {
 	batch, err := s.ds.Batch(ctx)
 	if err != nil {
 		return err
 	}
-	dk := r.key.DiscoveryKey()
-	if tombstone != nil {
-		err = batch.Put(ctx, tombKey(dk), tombstone)
-	} else {
-		err = batch.Delete(ctx, tombKey(dk))
-	}
-	if err != nil {
-		return err
-	}
-	if err := batch.Put(ctx, purgeKey(n), r.append(nil)); err != nil {
-		return err
-	}
-	if !s.atomic {
-		if err := batch.Commit(ctx); err != nil {
+	for _, step := range steps {
+		if err := step(batch); err != nil {
 			return err
 		}
-		if err := s.ds.Sync(ctx, datastore.RawKey("/")); err != nil {
-			return err
-		}
-		if batch, err = s.ds.Batch(ctx); err != nil {
-			return err
-		}
-	}
-	if err := s.deleteEntries(ctx, batch, n, r); err != nil {
-		return err
 	}
 	if err := batch.Commit(ctx); err != nil {
 		return err
@@ -289,22 +292,12 @@ func (s *shared) unmakeAgain(ctx context.Context, n uint32, r *record) error {
 	if err != nil {
 		return err
 	}
-	batch, err := s.ds.Batch(ctx)
-	if err != nil {
-		return err
-	}
-	if ok && now != n {
-		err = batch.Delete(ctx, recordKey(n))
-	} else {
-		err = s.deleteEntries(ctx, batch, n, r)
-	}
-	if err == nil {
-		err = batch.Commit(ctx)
-	}
-	if err == nil {
-		err = s.ds.Sync(ctx, datastore.RawKey("/"))
-	}
-	return err
+	return s.commit(ctx, func(b datastore.Batch) error {
+		if ok && now != n {
+			return b.Delete(ctx, recordKey(n))
+		}
+		return s.deleteEntries(ctx, b, n, r)
+	})
 }
 
 // firstFork returns the fork at which a feed begins that is written here from now on: past the last one of the feed of
