@@ -11,7 +11,13 @@ import (
 // [start, b) hold nothing more for it, where start is the wish's first missing block. Peers start
 // at different places, so that what several readers fetch differs and they can serve each other.
 // In a list, a is a position and the rest is not used.
-type scan struct{ origin, a, b uint64 }
+type scan struct {
+	origin, a, b uint64
+	// again are parts of what was searched in which there may be something by now, at most maxAgain. They are all that is
+	// searched once more: a peer that announces one block after the other, which costs it a few bytes each, would else
+	// have the whole feed searched for each.
+	again []merkle.Range
+}
 
 // rescan has the blocks of r looked at again.
 func (p *peer) rescan(r merkle.Range) {
@@ -21,7 +27,7 @@ func (p *peer) rescan(r merkle.Range) {
 			s.a = 0
 			continue
 		}
-		s.reset(r)
+		s.renew(r)
 	}
 }
 
@@ -37,6 +43,32 @@ func (p *peer) rescanLists() {
 
 func (p *peer) rescanAll() { p.rescan(merkle.Range{End: 1 << 63}) }
 
+// renew has the part of r searched again that was searched.
+func (s *scan) renew(r merkle.Range) {
+	s.addAgain(clip(r, s.origin, s.a))
+	s.addAgain(clip(r, 0, s.b))
+}
+
+func (s *scan) addAgain(r merkle.Range) {
+	if r.Start >= r.End {
+		return
+	}
+	n := len(s.again)
+	if n > 0 && r.Start <= s.again[n-1].End && s.again[n-1].Start <= r.End {
+		s.again[n-1] = hull(s.again[n-1], r)
+		return
+	}
+	if n < maxAgain {
+		s.again = append(s.again, r)
+		return
+	}
+	for _, other := range s.again {
+		r = hull(r, other)
+	}
+	s.again = append(s.again[:0], r)
+}
+
+// reset has all searched again from the start of r on.
 func (s *scan) reset(r merkle.Range) {
 	if r.End > s.origin {
 		s.a = min(s.a, max(r.Start, s.origin))
@@ -268,6 +300,10 @@ func (m *Machine) pickWants(p *peer, n int) (got int) {
 			}
 		}
 		end := min(limit, w.end)
+		got += m.pickAgain(p, w, s, end, n-got)
+		if got == n {
+			continue
+		}
 		var k int
 		k, s.a = m.pickRange(p, max(s.a, w.low), end, n-got)
 		got += k
@@ -276,6 +312,23 @@ func (m *Machine) pickWants(p *peer, n int) (got int) {
 			got += k
 		}
 	}
+	return got
+}
+
+// pickAgain takes up to n blocks from what has to be searched again, below end.
+func (m *Machine) pickAgain(p *peer, w *want, s *scan, end uint64, n int) (got int) {
+	left := s.again[:0]
+	for _, r := range s.again {
+		if got < n {
+			var k int
+			k, r.Start = m.pickRange(p, max(r.Start, w.low), min(r.End, end), n-got)
+			got += k
+		}
+		if r.Start < r.End {
+			left = append(left, r)
+		}
+	}
+	s.again = left
 	return got
 }
 

@@ -264,6 +264,10 @@ const (
 	// maxWantsPerRound is how many wishes are looked at when a peer's window is filled.
 	maxWantsPerRound = 64
 
+	// maxAgain is how many parts of the feed that were searched for a wish may have to be searched again; more of them
+	// become one.
+	maxAgain = 16
+
 	// maxUrgentRange is the longest range that is treated as single gets.
 	maxUrgentRange = 256
 

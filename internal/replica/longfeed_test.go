@@ -38,3 +38,87 @@ func TestAReaderThatClaimsAnEndlessFeedCostsOneStep(t *testing.T) {
 		t.Error("the seed was asked for nothing")
 	}
 }
+
+// TestAnnouncementsOfSingleBlocksCostNoSearchOfTheFeed: what was searched in vain once is not searched again because a
+// peer holds one more block somewhere. A peer could keep the feed busy with a few kilobytes a second.
+func TestAnnouncementsOfSingleBlocksCostNoSearchOfTheFeed(t *testing.T) {
+	const length, announced = 400 * wantPage, 2000
+	r := newRig(t, length)
+	r.open(1)
+	r.step(Want{Ticket: 1, Range: merkle.Range{End: length}, Linear: true})
+	// The whole feed was searched; a single block more is all that has to be looked at.
+	p := r.m.peers[1]
+	if len(p.scans) != 1 {
+		t.Fatalf("%d wishes are searched for", len(p.scans))
+	}
+	for _, s := range p.scans {
+		if s.a != length {
+			t.Fatalf("%d of %d blocks are searched", s.a, length)
+		}
+		p.rescan(merkle.Range{Start: 5, End: 6})
+		if again := length - s.a + s.b; again > 0 || len(s.again) != 1 || s.again[0].Len() != 1 {
+			t.Errorf("%d blocks and %v are to be searched again for one block", again, s.again)
+		}
+	}
+	asked := map[uint64]bool{}
+	for i := range uint64(announced) {
+		b := i * 7919 % length
+		r.receive(1, &wire.Range{Start: b, Length: 1})
+		r.receive(1, &wire.Range{Start: b, Length: 1})
+		for _, msg := range r.sent[1] {
+			if q, ok := msg.(*wire.Request); ok && q.Block != nil {
+				asked[q.Block.Index] = true
+			}
+		}
+		r.sent[1] = nil
+		if n := len(asked); n <= int(i) {
+			break // the window is full
+		}
+		if !asked[b] {
+			t.Fatalf("block %d was announced and not asked for", b)
+		}
+	}
+	if len(asked) < minRequests {
+		t.Errorf("%d blocks were asked for", len(asked))
+	}
+	checkBounds(t, r.m)
+}
+
+// TestManyAnnouncementsAreAllSearched lets announcements pile up while the window is full.
+func TestManyAnnouncementsAreAllSearched(t *testing.T) {
+	const length = 20 * wantPage
+	r := newRig(t, length)
+	r.open(1)
+	r.step(Want{Ticket: 1, Range: merkle.Range{End: length}})
+	want := map[uint64]bool{}
+	for i := range uint64(300) {
+		b := i * 7919 % length
+		want[b] = true
+		r.receive(1, &wire.Range{Start: b, Length: 1})
+	}
+	for _, s := range r.m.peers[1].scans {
+		if len(s.again) > maxAgain {
+			t.Errorf("%d parts are to be searched again", len(s.again))
+		}
+	}
+	for len(r.sent[1]) > 0 {
+		sent := r.sent[1]
+		r.sent[1] = nil
+		for _, msg := range sent {
+			q, ok := msg.(*wire.Request)
+			if !ok || q.Block == nil {
+				continue
+			}
+			if !want[q.Block.Index] {
+				t.Fatalf("block %d was asked for again, or never announced", q.Block.Index)
+			}
+			delete(want, q.Block.Index)
+			data := &wire.Data{ID: q.ID}
+			data.Proof.Block = &merkle.BlockProof{Index: q.Block.Index, Value: []byte{1}}
+			r.receive(1, data)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("%d announced blocks were never asked for", len(want))
+	}
+}

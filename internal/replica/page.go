@@ -85,6 +85,14 @@ func (p *peer) stale(lost merkle.Range) {
 	p.givenUp.SetRange(lost.Start/wantPage, (lost.End-1)/wantPage+1, false)
 }
 
+// forgot has pages wanted anew of which a message has made us forget something.
+func (p *peer) forgot(lost merkle.Range) {
+	if lost.Start < lost.End {
+		p.stale(lost)
+		p.rescan(lost)
+	}
+}
+
 func (p *peer) staleAll() { p.stale(merkle.Range{End: 1 << 63}) }
 
 func (m *Machine) onRange(p *peer, r *wire.Range) {
@@ -93,7 +101,7 @@ func (m *Machine) onRange(p *peer, r *wire.Range) {
 	}
 	span := merkle.Range{Start: r.Start, End: r.Start + r.Length}
 	if r.Drop {
-		p.stale(p.known.drop(span))
+		p.forgot(p.known.drop(span))
 		return
 	}
 	m.learned(p, p.known.add(span))
@@ -108,7 +116,7 @@ func (m *Machine) onBitfield(p *peer, b *wire.Bitfield) {
 	}
 	// Only what is overwritten now is known; the rest of the contiguous part is forgotten.
 	lost := p.known.overwrite(b.Start, words)
-	p.stale(merkle.Range{Start: max(lost.Start, end), End: lost.End})
+	p.forgot(merkle.Range{Start: max(lost.Start, end), End: lost.End})
 	for number := b.Start / wantPage; number*wantPage < end; number++ {
 		if pg := p.pages[number]; pg != nil {
 			pg.answered = true

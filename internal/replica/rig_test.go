@@ -35,6 +35,8 @@ func (r *rig) step(ev Event) {
 			r.step(Room{Peer: a.Peer, Bytes: a.Message.Size()})
 		case Plan:
 			r.step(Planned{Token: a.Token, Nodes: make([]uint64, len(a.Blocks))})
+		case Apply:
+			r.step(r.feed.apply(a.Token, a.Proof))
 		case Drop:
 			r.t.Errorf("peer %d was dropped: %s", a.Peer, a.Reason)
 		}
