@@ -196,7 +196,7 @@ func (a *authRecord) withManifest(m *Manifest) *authRecord {
 	return &c
 }
 
-// learn makes the manifest known.
+// learn makes the manifest known. The caller has the turn.
 func (f *Feed) learn(who *authority) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

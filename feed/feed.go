@@ -429,10 +429,19 @@ func (f *Feed) SetManifest(ctx context.Context, m *Manifest) error {
 	if f.Manifest() != nil {
 		return nil
 	}
-	if err := f.changeAuth(ctx, func(a *authRecord) { a.manifest = m }); err != nil {
+	learnt := false
+	err = f.changeAuth(ctx, func(a *authRecord) {
+		if learnt = f.who == nil; learnt { // nobody has brought it while we waited for the turn
+			a.manifest = m
+		}
+	}, func() {
+		if learnt {
+			f.learn(who)
+		}
+	})
+	if err != nil || !learnt {
 		return err
 	}
-	f.learn(who)
 	f.announce(Change{Head: f.Info().Head, Manifest: true})
 	return nil
 }

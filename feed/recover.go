@@ -10,7 +10,7 @@ import (
 // whose storage comes from a backup: if it appended before it has what its readers have seen, it would
 // contradict itself, and they would freeze the feed for good.
 func (f *Feed) SetRecovering(ctx context.Context, on bool) error {
-	return f.changeAuth(ctx, func(a *authRecord) { a.recovering = on })
+	return f.changeAuth(ctx, func(a *authRecord) { a.recovering = on }, func() {})
 }
 
 // Recover ends the recovery when enough peers (at least one) have confirmed for some seconds that they have
@@ -35,8 +35,8 @@ func (s *Session) Recover(ctx context.Context, peers int) error {
 	return s.feed.SetRecovering(ctx, false)
 }
 
-// changeAuth stores a changed auth record.
-func (f *Feed) changeAuth(ctx context.Context, edit func(*authRecord)) error {
+// changeAuth stores a changed auth record, and then calls stored. Both functions have the turn.
+func (f *Feed) changeAuth(ctx context.Context, edit func(*authRecord), stored func()) error {
 	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return err
@@ -51,5 +51,6 @@ func (f *Feed) changeAuth(ctx context.Context, edit func(*authRecord)) error {
 		return err
 	}
 	f.swap(&change{commit: c, tree: f.tree})
+	stored()
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -310,6 +311,41 @@ func TestSetManifestOfAFeedOpenedByKey(t *testing.T) {
 	}
 	if r = reopen(t, r, ds, Options{}); !r.Info().HasManifest {
 		t.Error("the manifest was not kept")
+	}
+}
+
+// TestSetManifestTakesTurns is for the race detector: what writes looks at the manifest and at the tree while it has the turn.
+func TestSetManifestTakesTurns(t *testing.T) {
+	t.Parallel()
+	pair := KeyPairFromSeed([32]byte{7})
+	for range 20 {
+		w, _ := writer(t, memoryStore(), 1)
+		r := reader(t, memoryStore(), w)
+		s := session(t, r)
+		var group sync.WaitGroup
+		for range 4 {
+			group.Go(func() {
+				for {
+					_, err := s.Truncate(t.Context(), 0, TruncateOptions{KeyPair: &pair})
+					if err == nil {
+						return
+					}
+					if !errors.Is(err, ErrNotWritable) {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		group.Go(func() {
+			if err := r.SetManifest(t.Context(), w.Manifest()); err != nil {
+				t.Error(err)
+			}
+		})
+		group.Wait()
+		if got := r.Info().Fork; got != 4 {
+			t.Errorf("fork %d, want 4", got)
+		}
 	}
 }
 
