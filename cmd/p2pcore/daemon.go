@@ -3,7 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
+	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,8 +25,18 @@ var daemonListen = []string{
 	"/ip6/::/tcp/4101",
 }
 
+const (
+	// minCacheBytes and maxCacheBytes bound the store's cache.
+	minCacheBytes = 1 << 20
+	maxCacheBytes = 1 << 40
+	// restBytes is what a daemon needs beside its store's cache and write buffers, with dozens of peers. Where the bound
+	// leaves less, the garbage collector would have half of the processor.
+	restBytes = 64 << 20
+)
+
 func (a *app) daemonCommand() *cobra.Command {
 	var d holder.Daemon
+	var cache, memory string
 	cmd := &cobra.Command{
 		Use:   "daemon",
 		Short: "Run the node in the foreground",
@@ -55,6 +68,14 @@ in the file api-token of the store.`,
 			if d.TCPIdentity && d.TCP == "" {
 				return api.Errorf(api.CodeUsage, "--tcp-identity is of no use without --tcp-listen")
 			}
+			limit, err := memoryLimit(cache, memory, &d)
+			if err != nil {
+				return err
+			}
+			// What the environment says to Go's runtime holds unless somebody told this program something else.
+			if os.Getenv("GOMEMLIMIT") == "" || a.origin(cmd, "memory") != originDefault {
+				debug.SetMemoryLimit(limit)
+			}
 			if len(a.flags.listen) == 0 {
 				a.flags.listen = daemonListen
 			}
@@ -66,7 +87,25 @@ in the file api-token of the store.`,
 	cmd.Flags().StringVar(&d.TCP, "tcp-listen", "", "serve JavaScript peers without libp2p at `ADDR`, over raw TCP")
 	cmd.Flags().StringVar(&d.Announce, "announce", node.AnnounceChosen.String(), "which feeds to announce: chosen (those that are seeded or shared), default (the default feed alone) or all")
 	cmd.Flags().BoolVar(&d.TCPIdentity, "tcp-identity", false, "let peers on raw TCP recognize this node by its identity")
+	cmd.Flags().StringVar(&cache, "cache", "32MiB", "`SIZE` of the store's cache in memory")
+	cmd.Flags().StringVar(&memory, "memory", "256MiB", "soft bound on the memory that Go takes, a `SIZE`: near it the garbage collector works harder; none: no bound; GOMEMLIMIT in the environment comes before the default")
 	return cmd
+}
+
+// memoryLimit reads the values of --cache, for d, and of --memory.
+func memoryLimit(cache, memory string, d *holder.Daemon) (limit int64, err error) {
+	d.CacheBytes, err = parseBytes(cache)
+	if err != nil || d.CacheBytes < minCacheBytes || d.CacheBytes > maxCacheBytes {
+		return 0, api.Errorf(api.CodeUsage, "--cache %q: want 1MiB to 1024GiB", cache)
+	}
+	if memory == "none" {
+		return math.MaxInt64, nil
+	}
+	least := d.CacheBytes + 3*holder.MemTableBytes + restBytes
+	if limit, err = parseBytes(memory); err != nil || limit < least {
+		return 0, api.Errorf(api.CodeUsage, "--memory %q: want at least %dMiB, with a cache of %s, or none", memory, (least+1<<20-1)>>20, cache)
+	}
+	return limit, nil
 }
 
 func (a *app) daemon(cmd *cobra.Command, d holder.Daemon) error {

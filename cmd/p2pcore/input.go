@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -53,21 +54,36 @@ func (s splitting) complete(b []byte) int {
 	return len(b) / s.chunk * s.chunk
 }
 
-// parseSize reads a size such as 4096, 64KiB or 1MiB.
+// parseSize reads the size of a block, such as 4096, 64KiB or 1MiB.
 func parseSize(text string) (int, error) {
-	number, unit := strings.TrimSpace(text), 1
+	n, err := parseBytes(text)
+	if err != nil || n < 1 || n > feed.MaxBlockBytes {
+		return 0, fmt.Errorf("size %q: want a number of bytes such as 4096, 64KiB or 1MiB, at most %d MiB", text, feed.MaxBlockBytes>>20)
+	}
+	return int(n), nil
+}
+
+// parseBytes reads a number of bytes, not negative, with a unit or without.
+func parseBytes(text string) (int64, error) {
+	number, unit := strings.TrimSpace(text), int64(1)
 	for _, u := range []struct {
 		suffix string
-		factor int
-	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"kB", 1000}, {"KB", 1000}, {"MB", 1000_000}, {"K", 1 << 10}, {"M", 1 << 20}, {"B", 1}} {
+		factor int64
+	}{
+		{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"kB", 1000}, {"KB", 1000}, {"MB", 1000_000}, {"GB", 1000_000_000},
+		{"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"B", 1},
+	} {
 		if rest, ok := strings.CutSuffix(number, u.suffix); ok {
 			number, unit = strings.TrimSpace(rest), u.factor
 			break
 		}
 	}
-	n, err := strconv.Atoi(number)
-	if err != nil || n < 1 || n > feed.MaxBlockBytes/unit {
-		return 0, fmt.Errorf("size %q: want a number of bytes such as 4096, 64KiB or 1MiB, at most %d MiB", text, feed.MaxBlockBytes>>20)
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	if n < 0 || n > math.MaxInt64/unit {
+		return 0, strconv.ErrRange
 	}
 	return n * unit, nil
 }

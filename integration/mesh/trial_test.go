@@ -31,14 +31,16 @@ type bounds struct {
 	resident int64
 }
 
-// storeMemory is what the store's cache and memory tables take when they are full, which the scenarios make them, in bytes.
-const storeMemory = 256 << 20
+// storeMemory is what the store's cache and memory tables take when they are full, which the scenarios make them, in bytes:
+// a daemon's cache of 32 MiB and two tables of as much.
+const storeMemory = 96 << 20
 
 var (
-	namespacesBounds = bounds{goroutines: 40, resident: storeMemory + 64<<20}
-	// The image's program is built without C, so that the store's memory is on Go's heap. Go lets the heap grow to twice of what
-	// lives before it collects, and gives back slowly what it needs no more.
-	dockerBounds = bounds{goroutines: 40, resident: 2*storeMemory + 192<<20}
+	// A third table may be kept for later.
+	namespacesBounds = bounds{goroutines: 40, resident: storeMemory + 96<<20}
+	// The image's program is built without C, so that the store's memory is on Go's heap, with what has not been collected
+	// yet. The daemon's --memory bounds both, so that the heap does not grow to twice of what lives.
+	dockerBounds = bounds{goroutines: 40, resident: 256 << 20}
 )
 
 // log is a feed of a scenario.

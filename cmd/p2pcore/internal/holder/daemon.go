@@ -23,6 +23,7 @@ type Daemon struct {
 	TCP         string // HOST:PORT for JavaScript peers without libp2p
 	TCPIdentity bool   // by which these may recognize the node
 	Announce    string // which feeds are announced, as node.ParseAnnouncePolicy reads it
+	CacheBytes  int64  // of the store's cache
 }
 
 const (

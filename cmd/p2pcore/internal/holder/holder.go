@@ -18,6 +18,16 @@ import (
 	"github.com/p2pcore/p2pcore/node/api"
 )
 
+// The memory that the store's database takes. The program is built without C, so that all of it is on Go's heap: the
+// database's own defaults are for programs that have the machine to themselves.
+const (
+	// MemTableBytes is the size of one write buffer. There are up to three: one in use, one being flushed, one kept for
+	// later.
+	MemTableBytes = 32 << 20
+	// DefaultCacheBytes holds the indexes and node pages of some hundred feeds in use.
+	DefaultCacheBytes = 32 << 20
+)
+
 // shutdownPatience is how long requests of other processes may take to notice the end.
 const shutdownPatience = 2 * time.Second
 
@@ -49,7 +59,13 @@ type Holder struct {
 // Open takes the lock of the store, makes the store if there is none, and serves it on its socket. The error is
 // a *disk.LockedError if another process holds it.
 func Open(ctx context.Context, opts Options) (*Holder, error) {
-	d, err := disk.Open(opts.Dir, disk.Options{Logger: opts.Logger, OnFatal: opts.OnFatal})
+	cache := int64(DefaultCacheBytes)
+	if opts.Daemon != nil {
+		cache = opts.Daemon.CacheBytes
+	}
+	d, err := disk.Open(opts.Dir, disk.Options{
+		MemTableBytes: MemTableBytes, CacheBytes: cache, Logger: opts.Logger, OnFatal: opts.OnFatal,
+	})
 	if err != nil {
 		return nil, err
 	}
