@@ -44,6 +44,7 @@ type target struct {
 	added   int // calls of AddPeer that count; the reason byConfig stands for all of them
 	redial  redial
 	tried   bool         // an attempt has come to an end
+	stands  standing     // what the attempts and the conversations so far have told
 	waiters []chan error // each has capacity 1 and gets the result of the next attempt
 	wake    chan struct{}
 }
@@ -56,6 +57,7 @@ type connector struct {
 	host  host.Host
 	links *links
 	find  func(ctx context.Context, p peer.ID) (peer.AddrInfo, error) // addresses of a peer; nil without a DHT
+	near  func(p peer.ID) bool                                        // p is connected and speaks our protocols; nil: nobody is
 	log   *slog.Logger
 	group *lifecycle.Group
 	slots chan struct{} // capacity maxDials: a token per dial under way
@@ -300,6 +302,13 @@ func (c *connector) keep(ctx context.Context, t *target) {
 				wait := t.redial.failed(time.Now())
 				c.mu.Unlock()
 				c.log.Debug("peer not reached", "peer", t.id, "err", err)
+				switch {
+				case ctx.Err() != nil || errors.Is(err, errSupplanted):
+				case remoteEnd(err):
+					c.judge(t.id, refused)
+				default:
+					c.judge(t.id, unreached)
+				}
 				c.answer(t, err)
 				c.pause(ctx, t, wait)
 				continue
@@ -318,12 +327,40 @@ func (c *connector) keep(ctx context.Context, t *target) {
 	}
 }
 
-// pause waits for half of d to one and a half, or until t's goroutine is woken: many who lose the same peer must not all
-// come back at once. It does not wait if d is 0.
+// pause waits for half of d to one and a half, or until there is a reason to look at t at once: many who lose the same peer
+// must not all come back at once. It does not wait if d is 0.
 func (c *connector) pause(ctx context.Context, t *target, d time.Duration) {
-	if d > 0 {
-		pause(ctx, d/2+rand.N(d), t.wake)
+	if d == 0 {
+		return
 	}
+	wasNear := c.isNear(t.id)
+	for end := time.Now().Add(d/2 + rand.N(d)); ctx.Err() == nil; {
+		left := time.Until(end)
+		if left <= 0 {
+			return
+		}
+		pause(ctx, left, t.wake)
+		near := c.isNear(t.id)
+		if near && !wasNear || c.stirred(t) {
+			return
+		}
+		wasNear = near
+	}
+}
+
+// isNear tells whether p is connected and is known to speak our protocols.
+func (c *connector) isNear(p peer.ID) bool { return c.near != nil && c.near(p) }
+
+// stirred tells whether t's pause has lost its reason: somebody waits for an attempt, t has called, the network is another
+// one, t is wanted no more, or a stream is on the way. That t's goroutine was woken is not enough: the end of the attempt
+// that has just failed wakes it too.
+func (c *connector) stirred(t *target) bool {
+	if c.links.holds(t.id) {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(t.reasons) == 0 || len(t.waiters) > 0 || t.redial.fails+t.redial.short == 0
 }
 
 // watch waits until the stream with t has ended. False means that t is wanted no more, or c is closing.

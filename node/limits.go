@@ -32,6 +32,10 @@ const (
 	// maxAddrs bounds the addresses of one peer that we remember.
 	maxAddrs = 32
 
+	// doorPatience is how long a peer with whom nothing has been said may still end the connection because of its group's
+	// door, which gives strangers 10 s.
+	doorPatience = 12 * time.Second
+
 	// dialTimeout bounds one attempt to connect, hole punching included.
 	dialTimeout = 20 * time.Second
 	// redialMin and redialMax bound the pause after a failed attempt, which doubles.

@@ -56,7 +56,8 @@ type links struct {
 	boot    uint64
 	timeout time.Duration // openTimeout, less in tests
 	serve   func(ctx context.Context, l *link, s network.Stream, t talk) error
-	changed func(p peer.ID) // a stream with p is up, or has ended; not called under mu
+	changed func(p peer.ID)             // a stream with p is up, or has ended; not called under mu
+	judge   func(p peer.ID, s standing) // what a conversation that is over has told of p; not called under mu
 
 	mu         sync.Mutex
 	dedup      *dedup                      // under mu

@@ -129,6 +129,14 @@ func (n *Node) start(store *corestore.Store) error {
 	n.links.serve = n.serve
 	n.links.changed = n.linkChanged
 	n.connector = newConnector(n.host, n.links, n.group, n.log)
+	n.links.judge = n.connector.judge
+	n.connector.near = func(p peer.ID) bool {
+		if n.host.Network().Connectedness(p) != network.Connected {
+			return false
+		}
+		spoken, err := n.host.Peerstore().SupportsProtocols(p, streamProtocols...)
+		return err == nil && len(spoken) > 0
+	}
 	n.replicator = NewReplicator(store, ReplicatorOptions{
 		OnListen:     n.listen,
 		OnUnlisten:   func(dk feed.DiscoveryKey) { n.listen(dk, 0) },

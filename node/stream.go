@@ -68,6 +68,8 @@ func (ls *links) ask(l *link) (s network.Stream, t talk, err error) {
 		var unspoken multistream.ErrNotSupported[protocol.ID]
 		if errors.As(err, &unspoken) {
 			err = ErrNotSpoken
+		} else if ctx.Err() == nil && ls.host.Network().Connectedness(l.peer) == network.NotConnected {
+			err = errors.Join(ErrRefused, err) // it was connected a moment ago
 		}
 		return nil, t, fmt.Errorf("open stream: %w", err)
 	}
@@ -267,6 +269,18 @@ func (ls *links) await(l *link) error {
 // run serves an attached stream to its end.
 func (ls *links) run(l *link, s network.Stream, t talk) {
 	err := ls.serve(l.ctx, l, s, t)
+	ls.mu.Lock()
+	conn := l.conn
+	ls.mu.Unlock()
+	switch {
+	case conn == nil:
+	case conn.Stats().Heard:
+		ls.judge(l.peer, answered)
+	case errors.Is(ended(l.ctx, conn, err), ErrRefused):
+		ls.judge(l.peer, refused)
+	case errors.Is(err, hyper.ErrTimeout):
+		ls.judge(l.peer, unreached)
+	}
 	if err != nil {
 		s.ResetWithError(codeOf(err))
 	} else {

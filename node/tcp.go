@@ -73,7 +73,7 @@ func (n *Node) TCPAddr() net.Addr {
 
 // ReplicateTCP connects to a JavaScript peer at addr, HOST:PORT, and replicates the store's feeds over that one
 // connection until it or ctx ends. Nil means that the remote has ended it in order. started is called, if not nil, when
-// the conversation begins.
+// the conversation begins. The error wraps ErrRefused if the remote has ended the connection before it said anything.
 func (n *Node) ReplicateTCP(ctx context.Context, addr string, started func(c *hyper.Conn)) error {
 	_, leave, ok := n.group.Enter()
 	if !ok {
@@ -95,9 +95,23 @@ func (n *Node) ReplicateTCP(ctx context.Context, addr string, started func(c *hy
 		}
 		return fmt.Errorf("node: raw TCP: %w", err)
 	}
-	return n.replicator.RunNoise(ctx, c, NoiseConversation{
-		Peer: tcpName(c.RemoteAddr()), Initiator: true, Seed: n.raw.seed, DiscoveryKey: n.doorKey(), OnStart: started,
+	var conn *hyper.Conn
+	err = n.replicator.RunNoise(ctx, c, NoiseConversation{
+		Peer: tcpName(c.RemoteAddr()), Initiator: true, Seed: n.raw.seed, DiscoveryKey: n.doorKey(),
+		OnStart: func(c *hyper.Conn) {
+			conn = c
+			if started != nil {
+				started(c)
+			}
+		},
 	})
+	if conn != nil {
+		return ended(ctx, conn, err)
+	}
+	if ctx.Err() == nil && err != nil && remoteEnd(err) {
+		err = errors.Join(ErrRefused, err) // not even hands were shaken
+	}
+	return err
 }
 
 func tcpName(a net.Addr) string { return "tcp:" + a.String() }

@@ -81,6 +81,7 @@ type Conn struct {
 	heldBytes  int
 	arrived    *link // the last one whose channel the remote has opened, for the reader
 	running    bool
+	heard      bool  // a frame of the remote has arrived that is no keep-alive
 	finishing  bool  // Finish was called: the writer ends with the last frame, what arrives is ignored
 	stopped    bool  // fail was called
 	err        error // what fail was called with first
@@ -93,6 +94,8 @@ type ConnStats struct {
 	Channels                 int    // open on both sides
 	Undecided                int    // opens of the remote that wait for a decision
 	Violations               int    // faults of the remote that ended or refused channels
+	// Heard is set once the remote has said anything: a keep-alive, which tells no stranger anything, does not count.
+	Heard bool
 }
 
 // NewConn returns a connection over rwc, which belongs to it from now on. Nothing is read or
@@ -209,7 +212,7 @@ func (c *Conn) Stats() ConnStats {
 	return ConnStats{
 		BytesReceived: c.stream.received.Load(), BytesSent: c.stream.sent.Load(),
 		BytesWaiting: c.mux.Unwritten(),
-		Channels:     c.mux.Channels(), Undecided: c.mux.Pending(), Violations: c.violations + c.probes,
+		Channels:     c.mux.Channels(), Undecided: c.mux.Pending(), Violations: c.violations + c.probes, Heard: c.heard,
 	}
 }
 

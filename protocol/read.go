@@ -24,6 +24,7 @@ func (c *Conn) readLoop() error {
 		}
 		c.mu.Lock()
 		finishing := c.finishing
+		c.heard = c.heard || len(frame) > 0
 		if !finishing {
 			c.mux.Receive(frame)
 		}

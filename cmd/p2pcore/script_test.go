@@ -35,6 +35,7 @@ const scriptPatience = 2 * time.Minute
 //	finish NAME N            wait for its end and want exit code N
 //	daemon ARGS…             in testdata/both, which runs twice: the second time start a daemon on the store, and wait for it
 //	json VAR FIELD           keep a field of the last stdout, one JSON object, in $VAR
+//	refuser KIND VAR         start a peer that refuses, and keep its address in $VAR; see scriptRefuser
 //	keep VAR REGEX           keep the first group, or the whole, of what matches in the last stdout, in $VAR
 //
 // A script in testdata/both also leaves $MODE, "alone" or "daemon", and the process "daemon" is killed at its end.
@@ -69,7 +70,7 @@ func scripts(dir, mode string) testscript.Params {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "start": scriptStart, "expect": scriptExpect, "hint": scriptHint,
 			"signal": scriptSignal, "finish": scriptFinish, "json": scriptJSON, "keep": scriptKeep, "daemon": scriptDaemon,
-			"size": scriptSize, "mode": scriptMode,
+			"size": scriptSize, "mode": scriptMode, "refuser": scriptRefuser,
 		},
 	}
 }

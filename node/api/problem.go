@@ -69,7 +69,7 @@ type Problem struct {
 	Status int    `json:"status"`           // HTTP status
 	Detail string `json:"detail"`           // one line: what, why and what to do
 	Code   Code   `json:"exit"`             // exit code of a command that meets this problem
-	Reason string `json:"reason,omitempty"` // what a wait was for: no-peers, no-network, no-data
+	Reason string `json:"reason,omitempty"` // what a wait was for: no-peers, no-network, no-data, denied
 	Length uint64 `json:"length,omitempty"` // of the feed, where an append stopped half-way
 }
 

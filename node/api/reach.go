@@ -144,17 +144,44 @@ func (r *reach) alone() bool {
 	return shape.Network == node.NetworkNone && !shape.MDNS && r.pending.Load() == 0 && len(r.n.Peers()) == 0
 }
 
-// nobody tells that every way of finding peers has answered, for at least aloneAfter, and found nobody.
+// nobody tells that every way of finding peers has answered, for at least aloneAfter, and found nobody, or none but those
+// who refuse.
 func (r *reach) nobody() bool {
-	return time.Since(r.began) >= aloneAfter && r.pending.Load() == 0 && len(r.n.FeedPeers(r.key)) == 0 && r.s.unreached(r.n) == ""
+	return time.Since(r.began) >= aloneAfter && r.pending.Load() == 0 && len(r.n.FeedPeers(r.key)) == 0 && r.s.unreached(r.n) == "" &&
+		r.n.Found(r.key).Undecided == 0
 }
 
 // errNobody is the error of who does not wait for peers to come.
 func (r *reach) errNobody() *Problem {
-	_, message := r.missing()
-	p := Errorf(CodeNoPeers, "%s", message)
-	p.Reason = "no-peers"
+	reason, message := r.missing()
+	code := CodeNoPeers
+	if reason == reasonDenied {
+		code = CodeDenied
+	} else {
+		reason = "no-peers"
+	}
+	p := Errorf(code, "%s", message)
+	p.Reason = reason
 	return p
+}
+
+// reasonDenied is what a wait is for when every peer that was found refuses.
+const reasonDenied = "denied"
+
+// denied says that every peer that was found refuses, or is empty if that is not so.
+func denied(f node.Found) string {
+	if f.NRefused == 0 || f.Undecided+f.Others > 0 {
+		return ""
+	}
+	where := f.Refused[0].ID.String()
+	if addrs := f.Refused[0].Addrs; len(addrs) > 0 {
+		where = fmt.Sprintf("%s/p2p/%s", addrs[0], where)
+	}
+	who := where + " has"
+	if f.NRefused > 1 {
+		who = fmt.Sprintf("%s and %d more have", where, f.NRefused-1)
+	}
+	return fmt.Sprintf("every peer that was found refuses: %s ended the connection before anything was said (no p2pcore peer, no room, or a group that lets in only its members); ask its operator to let this node in (p2pcore id), or give another peer with --peer", who)
 }
 
 // missing says why nothing comes: a short word for programs, and a line for people.
@@ -176,6 +203,9 @@ func (r *reach) missing() (reason, message string) {
 	}
 	if why := r.s.unreached(r.n); why != "" {
 		return "no-network", why
+	}
+	if why := denied(r.n.Found(r.key)); why != "" {
+		return reasonDenied, why
 	}
 	connected := len(r.n.Peers())
 	if errors.Is(r.n.NetworkErr(), node.ErrNoDHT) {

@@ -106,8 +106,11 @@ func (t *tcpRun) run(ctx context.Context) error {
 		if time.Since(began) > reconnectMax {
 			wait = reconnectMin
 		}
-		message := fmt.Sprintf("%s is not reached: %v; trying again in %v", t.addr, err, wait)
-		if err := t.out.event(Event{Event: "waiting", Reason: "no-peers", Message: message}); err != nil {
+		reason, message := "no-peers", fmt.Sprintf("%s is not reached: %v; trying again in %v", t.addr, err, wait)
+		if p := ProblemOf(err); p.Code == CodeDenied {
+			reason, message = p.Reason, fmt.Sprintf("%s; trying again in %v", p.Detail, wait)
+		}
+		if err := t.out.event(Event{Event: "waiting", Reason: reason, Message: message}); err != nil {
 			return err
 		}
 		if !sleep(ctx, wait) {
@@ -148,7 +151,10 @@ func (t *tcpRun) connection(ctx context.Context) (done bool, err error) {
 		case conn = <-started:
 			t.peer = conn.Peer()
 		case err := <-ended:
-			if err == nil {
+			switch {
+			case errors.Is(err, node.ErrRefused):
+				err = t.refused()
+			case err == nil:
 				err = Errorf(CodeError, "%s has ended the connection before both sides had the same", t.addr)
 			}
 			return false, err
@@ -167,6 +173,13 @@ func (t *tcpRun) connection(ctx context.Context) (done bool, err error) {
 			}
 		}
 	}
+}
+
+// refused is the error for a peer that ends the connection at once.
+func (t *tcpRun) refused() *Problem {
+	p := Errorf(CodeDenied, "%s refuses: it ended the connection before anything was said (too many connections, no Hypercore peer, or a group that lets in only its members); check the address with its operator, or try again later", t.addr)
+	p.Reason = reasonDenied
+	return p
 }
 
 // waitMeter tells when nothing has come for a while.
