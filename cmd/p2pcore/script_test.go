@@ -35,6 +35,7 @@ const scriptPatience = 2 * time.Minute
 //	finish NAME N            wait for its end and want exit code N
 //	daemon ARGS…             in testdata/both, which runs twice: the second time start a daemon on the store, and wait for it
 //	json VAR FIELD           keep a field of the last stdout, one JSON object, in $VAR
+//	tiny N ARGS…             run p2pcore with its store on a filesystem of 64 MB, and want exit code N
 //	refuser KIND VAR         start a peer that refuses, and keep its address in $VAR; see scriptRefuser
 //	keep VAR REGEX           keep the first group, or the whole, of what matches in the last stdout, in $VAR
 //
@@ -70,7 +71,7 @@ func scripts(dir, mode string) testscript.Params {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "start": scriptStart, "expect": scriptExpect, "hint": scriptHint,
 			"signal": scriptSignal, "finish": scriptFinish, "json": scriptJSON, "keep": scriptKeep, "daemon": scriptDaemon,
-			"size": scriptSize, "mode": scriptMode, "refuser": scriptRefuser,
+			"size": scriptSize, "mode": scriptMode, "refuser": scriptRefuser, "tiny": scriptTiny,
 		},
 	}
 }
@@ -266,6 +267,21 @@ func scriptKeep(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no match for %s", args[1])
 	}
 	ts.Setenv(args[0], m[len(m)-1])
+}
+
+// scriptTiny runs p2pcore in a mount namespace of its own, with which the filesystem goes. Who may not mount does so in a
+// user namespace.
+func scriptTiny(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: tiny N ARGS…")
+	}
+	ts.Check(os.MkdirAll(ts.MkAbs("tiny"), 0o700))
+	unshare := []string{"--mount"}
+	if os.Geteuid() != 0 {
+		unshare = append(unshare, "--map-root-user")
+	}
+	command := `mount -t tmpfs -o size=64m tmpfs tiny || exit 99; exec p2pcore "$@" --store tiny/s`
+	scriptCode(ts, neg, append(append([]string{args[0], "unshare"}, unshare...), append([]string{"sh", "-c", command, "sh"}, args[1:]...)...))
 }
 
 // scriptSize wants a file of so many bytes: size FILE N.
