@@ -219,9 +219,9 @@ func (m *Machine) onApplied(e Applied) {
 	case FaultNone:
 		m.applied(p, r, e)
 	case FaultStale, FaultNotAvailable:
-		moved, fork := m.info, m.local.Info().Fork
 		m.refresh()
-		if r.upgrade.Length > 0 && moved.Length == m.info.Length && moved.Fork == fork {
+		fork := m.local.Info().Fork
+		if m.fruitless(r) && m.info.Fork == fork {
 			m.upgradeMissed(p, r)
 		}
 		if r.nodes < r.planned {
@@ -251,12 +251,11 @@ func (m *Machine) onApplied(e Applied) {
 }
 
 func (m *Machine) applied(p *peer, r *request, e Applied) {
-	length := m.info.Length
 	if e.Grown || r.upgrade.Length > 0 || r.manifest && !m.info.HasManifest {
 		m.refresh()
 	}
-	if r.upgrade.Length > 0 && m.info.Length == length {
-		m.pauseUpgrade(p) // nothing came of it; wait for news
+	if m.fruitless(r) {
+		m.pauseUpgrade(p) // wait for news
 	}
 	if r.manifest && !m.info.HasManifest {
 		p.noManifest = true
@@ -283,6 +282,13 @@ func (m *Machine) applied(p *peer, r *request, e Applied) {
 		p.refuse(r.block)
 	}
 	m.requeue(r)
+}
+
+// fruitless reports whether r asked for an upgrade and our head is where it was then. What the feed tells of its new head
+// may come long before the verdict on the proof, and so may the peer's answer to it: that the head has not moved just
+// now means nothing.
+func (m *Machine) fruitless(r *request) bool {
+	return r.upgrade.Length > 0 && r.fork == m.info.Fork && m.info.Length <= r.upgrade.Start
 }
 
 // stores asks the feed whether it holds b.

@@ -16,6 +16,9 @@ type rig struct {
 	m    *Machine
 	now  time.Time
 	sent map[PeerID][]wire.Message
+
+	hold bool    // proofs are kept in held, and not applied
+	held []Apply // oldest first
 }
 
 func newRig(t *testing.T, length uint64) *rig {
@@ -36,6 +39,10 @@ func (r *rig) step(ev Event) {
 		case Plan:
 			r.step(Planned{Token: a.Token, Nodes: make([]uint64, len(a.Blocks))})
 		case Apply:
+			if r.hold {
+				r.held = append(r.held, a)
+				continue
+			}
 			r.step(r.feed.apply(a.Token, a.Proof))
 		case Drop:
 			r.t.Errorf("peer %d was dropped: %s", a.Peer, a.Reason)
