@@ -75,6 +75,7 @@ type Replicator struct {
 	listens    map[feed.DiscoveryKey]*listening // under mu
 	finding    map[feed.DiscoveryKey]struct{}   // under mu: peers of the feed are being looked for
 	pushes     map[feed.DiscoveryKey]PushMode   // under mu: those that are not the zero mode
+	lazy       map[feed.DiscoveryKey]struct{}   // under mu: of SetLazyUpgrade
 	announced  map[feed.DiscoveryKey]func()     // under mu: by AnnounceAll; the functions end it
 	members    map[memberKey]*member            // under mu: the peers of the group; changed with memberTurn
 	leaving    map[*entry]struct{}              // under mu: out of entries, and not in retired yet
@@ -122,6 +123,7 @@ func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
 		listens:   make(map[feed.DiscoveryKey]*listening),
 		finding:   make(map[feed.DiscoveryKey]struct{}),
 		pushes:    make(map[feed.DiscoveryKey]PushMode),
+		lazy:      make(map[feed.DiscoveryKey]struct{}),
 		members:   make(map[memberKey]*member),
 		announced: make(map[feed.DiscoveryKey]func()),
 		leaving:   make(map[*entry]struct{}),
@@ -209,6 +211,9 @@ func (r *Replicator) add(f *feed.Feed) *entry {
 	})
 	if _, ok := r.finding[e.dk]; ok {
 		e.x.SetFinding(true)
+	}
+	if _, ok := r.lazy[e.dk]; ok {
+		e.x.SetLazyUpgrade(true)
 	}
 	r.watchFace(e)
 	r.entries[e.dk] = e

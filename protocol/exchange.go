@@ -56,6 +56,8 @@ type ExchangeOptions struct {
 	// PushOnly asks nothing of peers but what a session with Force gets, and the manifest of an empty feed: the feed is
 	// what is pushed to it. See SetPushOnly.
 	PushOnly bool
+	// LazyUpgrade asks for a longer head only while somebody waits for one; see SetLazyUpgrade.
+	LazyUpgrade bool
 	// OnIdle is called when the last open channel has closed. It runs on the exchange's own
 	// goroutine: it must not block, nor close the exchange or a connection.
 	OnIdle func()
@@ -140,6 +142,9 @@ func NewExchange(core Core, opts ExchangeOptions) *Exchange {
 	if opts.AllowPush {
 		x.SetAllowPush(true)
 	}
+	if opts.LazyUpgrade {
+		x.SetLazyUpgrade(true)
+	}
 	if opts.PushOnly {
 		x.SetPushOnly(true)
 	}
@@ -172,6 +177,12 @@ func (x *Exchange) SetDownloading(on bool) { x.push(item{kind: setDownloading, o
 // SetFinding says whether somebody is looking for peers of this feed. While it is set, Upgrade
 // waits for them instead of giving up when no peer is known.
 func (x *Exchange) SetFinding(on bool) { x.push(item{kind: setFinding, on: on}) }
+
+// SetLazyUpgrade says whether the feed stays as long as it is until somebody here waits for more: in Upgrade, in Seek past
+// the known end, or in Fetch of blocks past the length, with Follow of all that comes. A higher fork is looked at, and
+// becomes ours in an Upgrade only. Off, which is the start, whatever a peer has is asked for. It is Hypercore's option
+// eagerUpgrade, turned round.
+func (x *Exchange) SetLazyUpgrade(on bool) { x.push(item{kind: setLazy, on: on}) }
 
 // Close detaches the exchange from all connections, ends all calls that wait with ErrClosed, and
 // waits until nothing uses the feed any more. The feed stays open. Close must not be called from

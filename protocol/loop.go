@@ -23,6 +23,7 @@ const (
 	setDownloading                 // on
 	setFinding                     // on
 	setPush                        // on: of allowPush, else of pushOnly, by only
+	setLazy                        // on
 	reopenLink                     // ch.link wants a channel again
 	barrier                        // done is closed when all before has been handed to the connections
 )
@@ -138,6 +139,8 @@ func (x *Exchange) handle(now time.Time, it *item) {
 			x.allowPush = it.on
 		}
 		x.step(now, replica.SetPush{Allow: x.allowPush, Only: x.pushOnly})
+	case setLazy:
+		x.step(now, replica.SetLazy{On: it.on})
 	case setFinding:
 		x.finding = it.on
 		x.prospects(now)

@@ -259,7 +259,7 @@ func (l *jsLog) info() (i info) {
 
 func (l *jsLog) reach(s state) (i info) {
 	l.t.Helper()
-	l.do("reach", args{"length": s.length, "contiguousLength": s.contiguous, "fork": s.fork, "synced": s.synced, "remoteContiguousLength": s.remoteContiguous}, &i)
+	l.do("reach", args{"length": s.length, "contiguousLength": s.contiguous, "fork": s.fork, "synced": s.synced, "remoteContiguousLength": s.remoteContiguous, "remoteLength": s.remoteLength}, &i)
 	return i
 }
 

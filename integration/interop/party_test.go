@@ -102,21 +102,22 @@ type state struct {
 	fork               int // -1: any
 	synced             int
 	remoteContiguous   int // some peer has all blocks below
+	remoteLength       int // some peer is that long
 }
 
 // anyFork is where the fork of a state means nothing.
 const anyFork = -1
 
 func (s state) holds(i info) bool {
-	synced, contiguous := 0, 0
+	synced, contiguous, length := 0, 0, 0
 	for _, p := range i.Peers {
 		if p.Synced {
 			synced++
 		}
-		contiguous = max(contiguous, p.ContiguousLength)
+		contiguous, length = max(contiguous, p.ContiguousLength), max(length, p.Length)
 	}
 	return i.Length >= s.length && i.ContiguousLength >= s.contiguous && (s.fork == anyFork || i.Fork == s.fork) &&
-		synced >= s.synced && contiguous >= s.remoteContiguous
+		synced >= s.synced && contiguous >= s.remoteContiguous && length >= s.remoteLength
 }
 
 // content is block index of a feed that fill has written.

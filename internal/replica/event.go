@@ -158,6 +158,11 @@ type (
 	// nothing is asked of anybody, but for a Want with Force and the manifest of an empty feed. Both start as false.
 	SetPush struct{ Allow, Only bool }
 
+	// SetLazy says when a longer head is asked for: with On only while somebody waits for one, by a WantUpgrade, a WantSeek
+	// past the known byte length, or a Want of blocks past the length that a peer has; and a higher fork, once it is verified and
+	// searched, waits for a WantUpgrade. It starts as false: whatever a peer has is asked for.
+	SetLazy struct{ On bool }
+
 	// Push sends stored blocks to Peer, or to all peers if it is 0, unasked: to those that allow it and are not
 	// known to hold them, at this moment. What is past the length is left out.
 	Push struct {
@@ -211,6 +216,7 @@ func (Examined) event()       {}
 func (Tick) event()           {}
 func (SetDownloading) event() {}
 func (SetPush) event()        {}
+func (SetLazy) event()        {}
 func (Push) event()           {}
 func (Prospects) event()      {}
 func (Extend) event()         {}

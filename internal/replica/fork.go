@@ -176,7 +176,9 @@ func (m *Machine) settleForks() {
 		switch {
 		case c.asked != nil || c == m.applying:
 		case m.applying == nil && (c.done || m.have.Count(c.want.Start, m.info.Length) == 0):
-			m.applyFork(c, !c.done)
+			if m.mayFork() {
+				m.applyFork(c, !c.done)
+			}
 		case !m.hasFollower(c):
 			m.candidates = without(m.candidates, c)
 			m.touchAll()
@@ -231,7 +233,7 @@ func (m *Machine) otherFollower(p *peer, c *candidate) bool {
 // tickForks ends a search in which nobody helps, if that costs little.
 func (m *Machine) tickForks() {
 	for _, c := range m.candidates {
-		if c.search == nil || c.done || c.asked != nil || m.applying != nil {
+		if c.search == nil || c.done || c.asked != nil || m.applying != nil || !m.mayFork() {
 			continue
 		}
 		if due := c.moved.Add(StallTimeout); m.now.Before(due) {

@@ -90,11 +90,13 @@ func (h *hostile) user(b byte) Event {
 	switch {
 	case b&32 == 0:
 		return SetDownloading{On: b&16 == 0}
+	case b&192 == 192:
+		return SetLazy{On: b&16 == 0}
 	case b&64 == 0:
 		return SetPush{Allow: b&16 == 0, Only: b&128 == 0}
 	}
 	start := h.number() >> 1
-	return Push{Peer: PeerID(b >> 7), Range: merkle.Range{Start: start, End: start + uint64(h.byte())}}
+	return Push{Peer: PeerID(b >> 4 & 1), Range: merkle.Range{Start: start, End: start + uint64(h.byte())}}
 }
 
 func (h *hostile) change() Event {

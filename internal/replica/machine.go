@@ -73,6 +73,7 @@ type Machine struct {
 	inflight      int         // requests sent and not yet answered and applied, over all peers
 	inflightBytes int         // of the blocks that they ask for, estimated
 	upgrade       *request    // the only upgrade in flight
+	lazy          bool        // it is asked only for who waits; see lazy.go
 	manifest      *request    // the only lone manifest request in flight
 
 	// Of the forks past ours; see fork.go.
@@ -184,6 +185,8 @@ func (m *Machine) dispatch(ev Event) {
 		m.onSetDownloading(e.On)
 	case SetPush:
 		m.onSetPush(e)
+	case SetLazy:
+		m.onSetLazy(e.On)
 	case Push:
 		m.onPush(e)
 	case Prospects:

@@ -40,10 +40,11 @@ func (m *Machine) mayAsk(b uint64) bool {
 	return false
 }
 
-// mayAskUpgrade reports whether p may be asked for a longer head: with SetPush's Only just for the sake of a block.
+// mayAskUpgrade reports whether p may be asked for a longer head: with SetPush's Only just for the sake of a block, with
+// SetLazy for whoever waits.
 func (m *Machine) mayAskUpgrade(p *peer) bool {
 	if !m.pushOnly {
-		return true
+		return !m.lazy || m.waitsForHead(p.length)
 	}
 	_, ok := m.blockWithUpgrade(p)
 	return ok

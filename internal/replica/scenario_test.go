@@ -206,6 +206,8 @@ func (s *scenario) event(a *args) Event {
 		return SetDownloading{On: a.word() == "on"}
 	case "set-push":
 		return SetPush{Allow: a.has("allow"), Only: a.has("only")}
+	case "lazy":
+		return SetLazy{On: a.word() == "on"}
 	case "push":
 		return Push{Range: a.span()}
 	case "prospects":

@@ -34,7 +34,7 @@ func (m *Machine) otherCanUpgrade(p *peer) bool {
 
 // askHead asks p for a longer head, or for the manifest of a feed that is still empty. There is one
 // upgrade in flight, over all peers, and it asks for all that the remote has: never a part, never
-// more. It is asked whether or not anybody waits for it.
+// more. It is asked whether or not anybody waits for it, unless the machine is told to be lazy.
 func (m *Machine) askHead(p *peer) {
 	if m.upgrade == nil && m.canAskUpgrade(p) && m.mayAskUpgrade(p) {
 		if p.upgradeFail == 0 || !m.betterUpgrade(p) {
@@ -137,6 +137,9 @@ func (m *Machine) onWantUpgrade(t Ticket) {
 	}
 	m.tickets[t] = &want{ticket: t, kind: wantUpgrade}
 	m.updates = append(m.updates, t)
+	if m.lazy {
+		m.touchAll()
+	}
 }
 
 func (m *Machine) resolveUpdates(grown bool) {

@@ -216,13 +216,13 @@ const commands = {
     return hex(await things[core].core.signable(length, fork))
   },
   // reach waits until the core is in a state: at least as long, exactly of a fork, and so on.
-  async reach ({ core, length = 0, contiguousLength = 0, remoteContiguousLength = 0, fork = -1, peers = -1, synced = 0, conflict = false }) {
+  async reach ({ core, length = 0, contiguousLength = 0, remoteContiguousLength = 0, remoteLength = 0, fork = -1, peers = -1, synced = 0, conflict = false }) {
     const { core: c, conflicts } = things[core]
     await until(() => conflict
       ? conflicts.length > 0 || c.closed
       : c.length >= length && c.contiguousLength >= contiguousLength && c.remoteContiguousLength >= remoteContiguousLength &&
         (fork === -1 || c.fork === fork) && (peers === -1 || c.peers.length === peers) &&
-        c.peers.filter(peer => peer.remoteSynced).length >= synced)
+        c.peers.filter(peer => peer.remoteSynced).length >= synced && (remoteLength === 0 || c.peers.some(peer => peer.remoteLength >= remoteLength)))
     return info(c)
   },
   async closeCore ({ core }) {
@@ -231,6 +231,10 @@ const commands = {
 
   allowPush ({ core, on }) {
     things[core].core.core.replicator.setAllowPush(on)
+  },
+  // lazy is the option eagerUpgrade: false.
+  lazy ({ core }) {
+    things[core].core.core.replicator.eagerUpgrade = false
   },
   async push ({ core, index }) {
     for (const peer of things[core].core.peers) await peer.push(index)
