@@ -76,7 +76,35 @@ any peer, and every block is verified.
 		a.daemonCommand(), a.bootstrapCommand(), a.configCommand(), a.versionCommand(),
 		a.referenceCommand())
 	a.completeCores(root)
+	strictHelp(root)
 	return root
+}
+
+// strictHelp makes cobra's own commands refuse what they do not know, as ours do: a script must not take a page of help for
+// what it has asked for.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				_, rest, err := root.Find(args)
+				if err == nil && len(rest) > 0 {
+					err = fmt.Errorf("unknown command %q", strings.Join(args, " "))
+				}
+				return err
+			}
+		case "completion":
+			cmd.RunE = func(cmd *cobra.Command, args []string) error { return cmd.Help() }
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return fmt.Errorf("there is no completion for %q; want bash, fish, powershell or zsh", args[0])
+				}
+				return nil
+			}
+		}
+	}
 }
 
 // prepare reads the environment and checks the global flags.
