@@ -111,7 +111,8 @@ func (s *Store) OnPeerAdd(fn func(ctx context.Context, p Peer)) (stop func()) {
 }
 
 // OnPeerRemove calls fn when the last connection to a peer has ended, once for each OnPeerAdd. The rules of OnExtension
-// hold.
+// hold, and fn must not open the default feed either: peers also go because it is removed or deleted, and whoever opens it
+// waits for the end of that, which waits for fn.
 func (s *Store) OnPeerRemove(fn func(ctx context.Context, p Peer)) (stop func()) {
 	return on(s.shared, &s.messages.onRemove, fn)
 }
