@@ -154,6 +154,7 @@ func (l *link) reopen() {
 	}
 	c.openChannel(l)
 	signal(c.wake)
+	signal(c.relief) // it may have answered an open of the remote
 }
 
 // closeChannel closes the channel of a link, if it has one, and tells the exchange. mu is held.

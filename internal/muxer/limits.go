@@ -22,8 +22,9 @@ const (
 	maxBuffered  = 32 << 10
 	bufferedCost = 512
 
-	// maxPending bounds the opens held for a decision; further ones are rejected at once. It equals
-	// the number of feeds that one connection is expected to offer at a time.
+	// maxPending bounds the opens held for a decision. At it the reader has to stop (Congested): JavaScript sends all
+	// its opens at once and never repeats one that was rejected. Who reads on sees further ones rejected. Each costs
+	// some hundred bytes, and a look into the store takes far longer than reading one.
 	maxPending = 1024
 
 	// maxChannels bounds the channels that the remote has open; further ones are rejected. Each costs

@@ -158,10 +158,10 @@ func (m *Mux) Reject(r *Remote) {
 }
 
 // Congested says that the reader should stop until a decision was made or a frame was taken:
-// too much is kept for undecided opens, too many answers to control messages are unwritten, or too
+// too many opens are undecided, too much is kept for them, too many answers to control messages are unwritten, or too
 // much of what was sent on channels that have closed.
 func (m *Mux) Congested() bool {
-	return m.buffered > maxBuffered || m.out.control > maxControl || m.out.orphaned > maxOrphaned
+	return m.pendingOpens >= maxPending || m.buffered > maxBuffered || m.out.control > maxControl || m.out.orphaned > maxOrphaned
 }
 
 // Pending is the number of remote opens that wait for a decision.

@@ -194,6 +194,9 @@ func TestRejectsOfOpensBeyondTheBounds(t *testing.T) {
 	if n := len(transfer(t, a, b)); n != maxPending {
 		t.Errorf("%d opens held, want %d", n, maxPending)
 	}
+	if !b.Congested() {
+		t.Error("not congested with as many opens as are held")
+	}
 	ev := transfer(t, b, a)
 	if len(ev) != 1 || !ev[0].Rejected {
 		t.Errorf("got %v, want one reject", ev)
