@@ -24,6 +24,8 @@ type Figures struct {
 	AnnounceFailures uint64        // that failed
 	AnnounceLag      time.Duration // how long the oldest of Unannounced has waited
 
+	Decisions Decisions
+
 	TableSize    int // peers in the DHT's routing table
 	Reachability network.Reachability
 }
@@ -33,6 +35,7 @@ func (n *Node) Figures() Figures {
 	f := Figures{}
 	f.Replication, f.Feeds = n.replicator.sum()
 	f.Streams, f.Opening, f.Supplanted = n.links.count()
+	f.Decisions = n.replicator.decided.figures()
 	if n.announcer != nil {
 		f.Announcements, f.AnnounceFailures = n.announcer.made.Load(), n.announcer.failed.Load()
 	}

@@ -115,7 +115,13 @@ func (r *Replicator) HandleConnection(ctx context.Context, rwc io.ReadWriteClose
 		}
 	}
 	r.offerAll(ctx, t)
+	if !t.initiator {
+		r.decided.accepted.Add(1)
+	}
 	err = t.conn.Run(ctx)
+	if errors.Is(err, hyper.ErrDoor) {
+		r.decided.door.Add(1)
+	}
 	_ = t.conn.Close() // for one that was supplanted before it ran
 	return err
 }
@@ -187,7 +193,13 @@ func (r *Replicator) leave(t *talking) {
 // asked answers a remote that has opened a feed's channel.
 func (r *Replicator) asked(ctx context.Context, t *talking, dk feed.DiscoveryKey) (*hyper.Exchange, error) {
 	r.popsUp(t, dk)
-	return r.onOpen(ctx, dk)
+	x, err := r.onOpen(ctx, dk)
+	if x != nil {
+		r.decided.found.Add(1)
+	} else {
+		r.decided.unknown.Add(1)
+	}
+	return x, err
 }
 
 // openDoor returns what the remote of conv has to pass, or nil.

@@ -57,6 +57,7 @@ type links struct {
 	timeout time.Duration // openTimeout, less in tests
 	serve   func(ctx context.Context, l *link, s network.Stream, t talk) error
 	changed func(p peer.ID)             // a stream with p is up, or has ended; not called under mu
+	refused func()                      // a stream that a peer has opened is not taken
 	judge   func(p peer.ID, s standing) // what a conversation that is over has told of p; not called under mu
 
 	mu         sync.Mutex

@@ -147,6 +147,7 @@ func (n *Node) start(store *corestore.Store) error {
 		later:        true,
 		Logger:       n.log,
 	})
+	n.links.refused = func() { n.replicator.decided.refused.Add(1) }
 	if n.cfg.network != NetworkNone {
 		if err := n.startDHT(); err != nil {
 			return err

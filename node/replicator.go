@@ -59,6 +59,8 @@ type Replicator struct {
 	group *lifecycle.Group
 	stop  func()
 
+	decided decisions
+
 	doorTurn sync.Mutex    // a turn: held while the door's feed is opened
 	door     *feed.Session // under doorTurn: nil until the first connection
 

@@ -182,9 +182,11 @@ func (ls *links) inbound(s network.Stream) {
 // hear reads the opening frame of a stream that a peer opened.
 func (ls *links) hear(s network.Stream) (openingFrame, error) {
 	if err := fit(s); err != nil {
+		ls.refused()
 		return openingFrame{}, err
 	}
 	if err := s.Scope().SetService(serviceName); err != nil {
+		ls.refused()
 		return openingFrame{}, err
 	}
 	if err := s.SetReadDeadline(time.Now().Add(ls.timeout)); err != nil {

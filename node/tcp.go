@@ -144,6 +144,7 @@ func (r *raw) serve(ctx context.Context, c net.Conn) {
 	leave, err := r.enter(c.RemoteAddr())
 	if err != nil {
 		c.Close()
+		r.n.replicator.decided.refused.Add(1)
 		r.n.log.Debug("raw TCP connection refused", "peer", name, "err", err)
 		return
 	}

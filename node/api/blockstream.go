@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/p2pcore/p2pcore/feed"
@@ -68,6 +69,8 @@ type blockStream struct {
 	told   bool          // notices are being sent
 	empty  bool          // there was no head when the stream began, and nothing has been sent since
 
+	sent atomic.Uint64 // next, for those who may not wait for mu: it is held while a client does not read
+
 	mu   sync.Mutex
 	out  *eventStream // under mu
 	next uint64       // under mu
@@ -103,6 +106,10 @@ func (s *Server) getBlocks(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	bs.out = newStream(w, r)
+	bs.sent.Store(params.start)
+	if params.follow {
+		defer s.consumers.add(bs)()
+	}
 	return bs.out.fail(r, bs.run(ctx))
 }
 
@@ -213,6 +220,7 @@ func (bs *blockStream) begin() error {
 			}
 		}
 	}
+	bs.sent.Store(bs.next)
 	if !bs.params.counted {
 		return nil
 	}
@@ -257,17 +265,22 @@ func (bs *blockStream) position() uint64 {
 	return bs.next
 }
 
-func (bs *blockStream) send(index uint64, block []byte) error {
+func (bs *blockStream) send(index uint64, block []byte) (err error) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
 	bs.next = index + 1
 	switch {
 	case bs.out.frames:
-		return bs.out.frame(FrameBlock, block)
+		err = bs.out.frame(FrameBlock, block)
 	case bs.out.sse:
-		return bs.out.block(fmt.Sprintf("%d.%d", bs.fork, index), NewBlockLine(index, block))
+		err = bs.out.block(fmt.Sprintf("%d.%d", bs.fork, index), NewBlockLine(index, block))
+	default:
+		err = bs.out.buffered(NewBlockLine(index, block))
 	}
-	return bs.out.buffered(NewBlockLine(index, block))
+	if err == nil {
+		bs.sent.Store(bs.next)
+	}
+	return err
 }
 
 // rewritten goes back to where the feed was cut, and tells the client. It returns the next index.
@@ -288,6 +301,7 @@ func (bs *blockStream) rewritten(index uint64, c *feed.Change) (uint64, error) {
 		first = 0
 	}
 	bs.next = min(index, max(c.Ancestors, first))
+	bs.sent.Store(bs.next)
 	return bs.next, bs.out.event(Event{Event: "forked", Fork: bs.fork, Length: bs.next})
 }
 

@@ -115,6 +115,9 @@ var (
 	descAnnounceLag = describe("announce_lag_seconds", "How long the oldest feed that is to be announced has waited for it.")
 	descAnnounces   = describe("announce_total", "Direct announcements to the DHT.", "result")
 	descTable       = describe("dht_peers", "Peers in the DHT's routing table.")
+	descDecisions   = describe("policy_decisions_total", "What was decided of remotes: connections accepted and refused, doors refused, feeds asked for that were found or are unknown.", "action")
+	descLag         = describe("consumer_lag_blocks", "How many blocks of a feed, as long as it is known to be, the slowest of those who follow through the API has not been sent.", "consumer")
+	descProbe       = describe("probe_success", "1 if the node is in touch: it listens, a bootstrap peer is connected, the routing table has peers, all named peers have a stream.", "target")
 	descStore       = describe("store_bytes", "Bytes that the store's database takes (used), and that may be added before the reserve (free).", "kind")
 )
 
@@ -122,7 +125,7 @@ var (
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descBuild, descReady, descCores, descBehind, descBlocks, descBytes, descRejected, descRequests, descStalls, descReorgs,
-		descInflight, descInflightB, descPeers, descStreams, descSupplanted, descAnnounced, descAnnounceLag, descAnnounces, descTable, descStore,
+		descInflight, descInflightB, descPeers, descStreams, descSupplanted, descAnnounced, descAnnounceLag, descAnnounces, descTable, descStore, descDecisions, descLag, descProbe,
 	} {
 		out <- d
 	}
@@ -140,6 +143,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(descBuild, 1, m.s.cfg.Status.Version)
 	gauge(descReady, ready)
 	m.collectCores(gauge)
+	for consumer, lag := range m.s.consumers.lags() {
+		gauge(descLag, float64(lag), consumer)
+	}
 	if space := m.s.cfg.Space; space != nil {
 		if used, free, err := space(); err == nil {
 			gauge(descStore, float64(used), "used")
@@ -177,6 +183,19 @@ func collectNode(n *node.Node, gauge func(*prometheus.Desc, float64, ...string),
 	counter(descAnnounces, f.Announcements, "ok")
 	counter(descAnnounces, f.AnnounceFailures, "failed")
 	gauge(descTable, float64(f.TableSize))
+	d := f.Decisions
+	counter(descDecisions, d.ConnectionsAccepted, "connection_accepted")
+	counter(descDecisions, d.ConnectionsRefused, "connection_refused")
+	counter(descDecisions, d.DoorsRefused, "door_refused")
+	counter(descDecisions, d.FeedsFound, "feed_found")
+	counter(descDecisions, d.FeedsUnknown, "feed_unknown")
+	for _, p := range n.Probes() {
+		ok := 0.0
+		if p.OK {
+			ok = 1
+		}
+		gauge(descProbe, ok, p.Target)
+	}
 }
 
 // collectCores counts the feeds of the store.

@@ -68,7 +68,8 @@ type Server struct {
 	seeds     *seeder       // set in New
 	metrics   *metrics      // set in New
 	events    *hub          // set in New
-	started   time.Time     // set in New
+	consumers consumers
+	started   time.Time // set in New
 	rates     rates
 
 	mu      sync.Mutex
