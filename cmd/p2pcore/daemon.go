@@ -110,6 +110,7 @@ func memoryLimit(cache, memory string, d *holder.Daemon) (limit int64, err error
 
 func (a *app) daemon(cmd *cobra.Command, d holder.Daemon) error {
 	opts := a.clientOptions(cmd, false)
+	d.Peers = a.flags.peers
 	opts.Holder.Daemon = &d
 	h, err := client.Take(cmd.Context(), opts)
 	if err != nil {

@@ -24,6 +24,8 @@ type Daemon struct {
 	TCPIdentity bool   // by which these may recognize the node
 	Announce    string // which feeds are announced, as node.ParseAnnouncePolicy reads it
 	CacheBytes  int64  // of the store's cache
+
+	Peers []string // addresses of peers to keep in touch with
 }
 
 const (
@@ -44,6 +46,13 @@ func (h *Holder) Serve(ctx context.Context, ready func(api.Ready) error) error {
 	}
 	if a := n.TCPAddr(); a != nil {
 		r.TCP = a.String()
+	}
+	peers, err := api.ParsePeers(h.opts.Daemon.Peers)
+	if err != nil {
+		return err
+	}
+	for _, p := range others(peers, n.Host().ID()) {
+		n.AddPeer(p) // for as long as the node lives
 	}
 	if addr := h.opts.Daemon.API; addr != "" {
 		token, err := loadToken(h.opts.Dir)
