@@ -111,7 +111,7 @@ func TestALyingPeerIsDroppedAndAnHonestOneCompletes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				blocks := numbered(200, 30)
+				blocks := append(numbered(100, 30), numbered(100, prehashBytes)...)
 				w := writer(t, 1, blocks...)
 				r := reader(t, w)
 				rx := exchange(t, r, true)

@@ -66,6 +66,10 @@ const (
 	maxApplyCount = 512
 	maxApplyBytes = 4 << 20
 
+	// prehashBytes is the size of a block from which on the reader of the connection hashes it. The one who applies proofs
+	// has as much to do with storing them, and each connection has a reader; smaller blocks cost little to hash.
+	prehashBytes = 4 << 10
+
 	// maxProveCount does the same for requests to answer.
 	maxProveCount = 256
 

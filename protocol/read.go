@@ -131,6 +131,7 @@ func (c *Conn) receive(events []muxer.Event, f *incoming) error {
 			break // what follows on this channel is void
 		}
 		if it.msg != nil {
+			prehash(it.msg)
 			items = append(items, it)
 		}
 	}
@@ -147,6 +148,14 @@ func (c *Conn) receive(events []muxer.Event, f *incoming) error {
 		}
 	}
 	return nil
+}
+
+// prehash hashes a large block before the exchange gets it. What a peer sends unasked is hashed too: it costs about what
+// decrypting it has cost.
+func prehash(m wire.Message) {
+	if d, ok := m.(*wire.Data); ok && d.Proof.Block != nil && len(d.Proof.Block.Value) >= prehashBytes {
+		d.Proof.Block.Prehash()
+	}
 }
 
 // parse makes an item of a message, and counts it. Frame is what the payload is a part of, or nil. An unknown type gives

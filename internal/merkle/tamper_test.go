@@ -376,3 +376,35 @@ func TestProveRefusesAbsurdRequests(t *testing.T) {
 		t.Errorf("empty tree: %+v, %v", p, err)
 	}
 }
+
+// A hash that was computed ahead counts for the bytes that it is of, and for no others.
+func TestPrehashIsOfItsValueOnly(t *testing.T) {
+	t.Parallel()
+	const n = 21
+	m := ruleModel(n, "prehash")
+	tree := m.tree(t, n, 0)
+	at := slices.IndexFunc(m.blocks, func(b []byte) bool { return len(b) > 1 })
+	right := m.blocks[at]
+	wrong := slices.Clone(right)
+	wrong[len(wrong)-1] ^= 1
+	for _, c := range []struct {
+		name          string
+		hashed, value []byte
+		want          error
+	}{
+		{"the block", right, right, nil},
+		{"another block", wrong, wrong, merkle.ErrInvalidChecksum},
+		{"the block, then another", right, wrong, merkle.ErrInvalidChecksum},
+		{"another block, then the block", wrong, right, nil},
+		{"the block, then its beginning", right, right[:len(right)-1], merkle.ErrInvalidChecksum},
+		{"the block, then nothing", right, nil, merkle.ErrInvalidChecksum},
+		{"nothing, then the block", nil, right, nil},
+	} {
+		p := &merkle.Proof{Block: &merkle.BlockProof{Index: uint64(at), Value: c.hashed}}
+		p.Block.Prehash()
+		p.Block.Value = c.value
+		if err := tree.NewBatch().Verify(context.Background(), m.store(n), p, seal{}); !errors.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %v", c.name, err, c.want)
+		}
+	}
+}

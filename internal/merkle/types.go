@@ -83,6 +83,22 @@ type BlockProof struct {
 	Index uint64
 	Value []byte
 	Nodes []Node
+
+	// Set by Prehash.
+	hash   Hash   // of the leaf
+	hashed []byte // the Value it is of
+}
+
+// Prehash computes the hash of Value, so that the verification need not: for whoever can do so beside it. The bytes of
+// Value must not be changed afterwards. Whatever else is put into Value is hashed as ever.
+func (p *BlockProof) Prehash() { p.hash, p.hashed = LeafNode(p.Index, p.Value).Hash, p.Value }
+
+// leaf returns the node of the block.
+func (p *BlockProof) leaf() Node {
+	if n := len(p.Value); n == 0 || n != len(p.hashed) || &p.Value[0] != &p.hashed[0] {
+		return LeafNode(p.Index, p.Value)
+	}
+	return Node{Index: flattree.Leaf(p.Index), Size: uint64(len(p.Value)), Hash: p.hash}
 }
 
 // HashProof is a node, the first of Nodes, and the siblings on the way up from it.

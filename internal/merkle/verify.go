@@ -254,7 +254,7 @@ func (c *climbed) recompute(p *Proof) (root top, ok bool, err error) {
 			return root, false, fmt.Errorf("%w: block %d", ErrInvalidOperation, p.Block.Index)
 		}
 		q.nodes = p.Block.Nodes
-		start = top{LeafNode(p.Block.Index, p.Block.Value), false}
+		start = top{p.Block.leaf(), false}
 	case p.Hash != nil:
 		q.nodes = p.Hash.Nodes
 	default:
