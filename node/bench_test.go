@@ -2,12 +2,14 @@ package node
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"syscall"
@@ -96,10 +98,17 @@ func fillFeed(tb testing.TB, w *feed.Session, length, size int) {
 // serveBenchmark is the variable that makes TestServeBenchmark serve: address, directory, blocks, and bytes per block.
 const serveBenchmark = "P2PCORE_SERVE_BENCHMARK"
 
-// serveInChild runs TestServeBenchmark in a process of its own.
+// serveProfile is the variable that names the file for a CPU profile of TestServeBenchmark, without the appends.
+const serveProfile = "P2PCORE_SERVE_PROFILE"
+
+// serveInChild runs TestServeBenchmark in a process of its own. With -cpuprofile=x.prof that writes its profile to
+// x-serving.prof.
 func serveInChild(b *testing.B, addr string, size int) (peer.AddrInfo, feed.Key) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestServeBenchmark$")
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d %d", serveBenchmark, addr, b.TempDir(), b.N, size))
+	if profile := flag.Lookup("test.cpuprofile").Value.String(); profile != "" {
+		cmd.Env = append(cmd.Env, serveProfile+"="+strings.TrimSuffix(profile, ".prof")+"-serving.prof")
+	}
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -166,6 +175,17 @@ func TestServeBenchmark(t *testing.T) {
 	defer n.Close()
 	w := named(t, store, "log")
 	fillFeed(t, w, length, size)
+	if path := os.Getenv(serveProfile); path != "" {
+		file, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if err := pprof.StartCPUProfile(file); err != nil {
+			t.Fatal(err)
+		}
+		defer pprof.StopCPUProfile()
+	}
 	cpu := cpuTime()
 	fmt.Printf("%s/p2p/%s %s\n", n.Host().Addrs()[0], n.Host().ID(), w.Key())
 	_, _ = io.Copy(io.Discard, os.Stdin)
