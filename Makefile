@@ -6,7 +6,9 @@
 # make lint    vet, formatting and staticcheck (downloads staticcheck)
 # make bench   all benchmarks; BENCH=regexp picks some, BENCHTIME=1s their time
 # make bench-js  appends, replication and a store of many feeds, JavaScript's and ours
-#              in turn, and the ratios (downloads the JavaScript implementation; needs node)
+#              in turn, and the ratios, of replication over several pairs (downloads the
+#              JavaScript implementation; needs node); PAIRS_TIME=240 bounds the seconds
+#              for the pairs of one size
 # make fuzz    each fuzz target for FUZZTIME
 # make clean   what the others have made
 
