@@ -21,6 +21,10 @@ type AppendOptions struct {
 	MaxLength uint64
 	// If, if not nil, appends only if this is the head; else the error is ErrDiverged.
 	If *Head
+	// Appended, if not nil, is called when the blocks are stored, as Append says, and can be read, and before anybody hears of
+	// them: peers, subscriptions, and whoever waits for them. It is not called where nothing was appended. The feed waits
+	// for it: whatever changes the feed would wait for ever. It is Hypercore's option postappend.
+	Appended func()
 }
 
 // signing is by whom a new head is signed.
@@ -57,6 +61,7 @@ type appending struct {
 	encryption Encryption
 	maxLength  uint64
 	condition  *Head
+	appended   func() // nil: none
 }
 
 // append adds blocks at the end: all or none.
@@ -130,10 +135,17 @@ func (f *Feed) appendInTurn(ctx context.Context, a *appending, size uint64) (Cha
 			return Change{}, fmt.Errorf("feed: append: %w", err)
 		}
 	}
+	var change Change
+	var err error
 	if a.line != nil {
-		return Change{}, f.growLine(ctx, a.line, batch, blocks)
+		err = f.growLine(ctx, a.line, batch, blocks)
+	} else {
+		change, err = f.grow(ctx, batch, blocks, a.signing)
 	}
-	return f.grow(ctx, batch, blocks, a.signing)
+	if err == nil && a.appended != nil {
+		a.appended()
+	}
+	return change, err
 }
 
 // encryptionSalt returns what stands for the fork in the encryption of the blocks of one append: chance. The same

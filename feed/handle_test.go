@@ -74,6 +74,52 @@ func TestAppendWithConditions(t *testing.T) {
 	}
 }
 
+// The hook of an append sees what was stored, and nobody else has heard of it; where nothing was appended it is not called.
+func TestAppendedIsCalledBeforeAnybodyHears(t *testing.T) {
+	ctx := t.Context()
+	f, s := writer(t, memoryStore(), 3)
+	sub := f.Subscribe()
+	defer sub.Close()
+	called := 0
+	o := AppendOptions{Appended: func() {
+		called++
+		if c, ok := sub.Take(); ok {
+			t.Errorf("a subscription has heard %+v", c)
+		}
+		b, err := s.GetLocal(ctx, 3)
+		if err != nil || s.Info().Length != 5 || len(b) == 0 {
+			t.Errorf("block 3 of %d is %q, %v", s.Info().Length, b, err)
+		}
+	}}
+	if _, err := s.AppendWith(ctx, testBlocks(3, 5), o); err != nil || called != 1 {
+		t.Fatalf("called %d times, %v", called, err)
+	}
+	if c, ok := sub.Take(); !ok || c.Head.Length != 5 {
+		t.Errorf("after it: %+v, %v", c, ok)
+	}
+	bounded := o
+	bounded.MaxLength = 5
+	head := Head{Length: 1}
+	diverged := AppendOptions{Appended: o.Appended, If: &head}
+	_, err := s.AppendWith(ctx, nil, o)
+	_, err2 := s.AppendWith(ctx, testBlocks(5, 6), bounded)
+	_, err3 := s.AppendWith(ctx, testBlocks(5, 6), diverged)
+	if err != nil || err2 != nil || !errors.Is(err3, ErrDiverged) || called != 1 {
+		t.Errorf("nothing was appended: called %d times, %v, %v, %v", called, err, err2, err3)
+	}
+
+	branch, err := s.Branch(ctx, "draft", BranchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer branch.Close()
+	length := uint64(0)
+	drafted := func() { length = branch.Info().Length }
+	if _, err := branch.AppendWith(ctx, testBlocks(5, 6), AppendOptions{Appended: drafted}); err != nil || length != 6 {
+		t.Errorf("in the hook the branch has length %d, %v", length, err)
+	}
+}
+
 func TestExclusiveSessionsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()

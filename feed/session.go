@@ -332,7 +332,7 @@ func (s *Session) AppendWith(ctx context.Context, blocks [][]byte, o AppendOptio
 	if err != nil {
 		return Info{}, err
 	}
-	a := appending{signing: by, line: s.line, blocks: blocks, encryption: s.encryption, maxLength: o.MaxLength, condition: o.If}
+	a := appending{signing: by, line: s.line, blocks: blocks, encryption: s.encryption, maxLength: o.MaxLength, condition: o.If, appended: o.Appended}
 	if err := s.feed.append(ctx, &a); err != nil {
 		return Info{}, err
 	}
