@@ -102,6 +102,7 @@ var (
 	descBehind      = describe("behind_blocks", "Blocks of seeded feeds that peers have told of and that are not here.")
 	descBlocks      = describe("blocks_total", "Blocks received from peers and verified (in), and sent to them (out).", "dir")
 	descBytes       = describe("bytes_total", "Bytes of those blocks.", "dir")
+	descPushes      = describe("pushed_blocks_total", "Those of the blocks that came unasked and were stored (in), or were sent unasked (out).", "dir")
 	descRejected    = describe("proof_rejected_total", "Answers of peers that were thrown away.", "reason")
 	descRequests    = describe("requests_total", "Requests for blocks sent to peers.")
 	descStalls      = describe("stalls_total", "Times that the requests of a silent peer were taken back.")
@@ -124,7 +125,7 @@ var (
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descBuild, descReady, descCores, descBehind, descBlocks, descBytes, descRejected, descRequests, descStalls, descReorgs,
+		descBuild, descReady, descCores, descBehind, descBlocks, descBytes, descPushes, descRejected, descRequests, descStalls, descReorgs,
 		descInflight, descInflightB, descPeers, descStreams, descSupplanted, descAnnounced, descAnnounceLag, descAnnounces, descTable, descStore, descDecisions, descLag, descProbe,
 	} {
 		out <- d
@@ -166,6 +167,8 @@ func collectNode(n *node.Node, gauge func(*prometheus.Desc, float64, ...string),
 	counter(descBlocks, r.BlocksSent, "out")
 	counter(descBytes, r.BytesReceived, "in")
 	counter(descBytes, r.BytesSent, "out")
+	counter(descPushes, r.PushesStored, "in")
+	counter(descPushes, r.BlocksPushed, "out")
 	counter(descRejected, r.InvalidProofs, "invalid")
 	counter(descRejected, r.Unsolicited, "unsolicited")
 	counter(descRequests, r.Requests)
