@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -118,5 +120,53 @@ func checkFeed(t *testing.T, session *feed.Session, length uint64, blocks [][]by
 	}
 	if err := session.Feed().Check(t.Context()); err != nil {
 		t.Errorf("check: %v", err)
+	}
+}
+
+// Another program has eaten into the reserve. What gives space back works.
+func TestFeedsGiveSpaceBack(t *testing.T) { disk.OnTmpfs(t, 64<<20, feedsGiveSpaceBack) }
+
+func feedsGiveSpaceBack(t *testing.T, root string) {
+	ctx := t.Context()
+	opts := disk.Options{MemTableBytes: 1 << 20, CacheBytes: 1 << 20, Reserve: 8 << 20}
+	opts.OnFatal = func(err error) { panic(err) }
+	blocks := make([][]byte, 64)
+	for i := range blocks {
+		blocks[i] = make([]byte, 16<<10)
+		rand.Read(blocks[i])
+	}
+	for name, give := range map[string]func(s *corestore.Store, f *feed.Session) error{
+		"clear": func(_ *corestore.Store, f *feed.Session) error {
+			_, err := f.Clear(ctx, feed.Range{End: f.Info().Length - 1})
+			return err
+		},
+		"truncate": func(_ *corestore.Store, f *feed.Session) error {
+			_, err := f.Truncate(ctx, 1, feed.TruncateOptions{})
+			return err
+		},
+		"delete": func(s *corestore.Store, f *feed.Session) error {
+			return s.Delete(ctx, f.Feed().Key(), corestore.DeleteOptions{})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(root, name)
+			d, s, session := openFeed(t, dir, opts)
+			for range 12 {
+				if _, err := session.Append(ctx, blocks...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			other := filepath.Join(root, "other")
+			disk.Eat(t, other, opts.Reserve/4)
+			disk.AskAgain(d)
+			if err := give(s, session); err != nil {
+				t.Error(err)
+			}
+			disk.WaitForSpace(t, d)
+			closeAll(t, d, s)
+			if err := errors.Join(os.Remove(other), os.RemoveAll(dir)); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }

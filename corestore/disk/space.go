@@ -19,6 +19,10 @@ const (
 	// the log that are under way when the disk is full, and a manifest.
 	ballastShare = 16
 
+	// smallShare of the reserve, 1 MiB of 256, is how much a batch may write where only what gives space
+	// back is welcome: a tombstone, a shorter head, the bits of what is cleared.
+	smallShare = 256
+
 	// openBytes is what opening a database takes besides the replay of its log: a manifest, an
 	// options file, a new log.
 	openBytes = 1 << 20
@@ -169,7 +173,9 @@ func (s *space) above() (uint64, error) {
 }
 
 // allow returns ErrNoSpace if n more bytes in the database would eat into the lower half of the
-// reserve. They count twice, in the log and in a table. Otherwise they are counted as written.
+// reserve, or, where they are few, into its last eighth. They count twice, in the log and in a table.
+// Otherwise they are counted as written. Feeds store nothing new when the reserve is touched, so that few
+// bytes then come from what clears, truncates and deletes.
 func (s *space) allow(n uint64) error {
 	free, err := s.free()
 	if err != nil {
@@ -177,7 +183,11 @@ func (s *space) allow(n uint64) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if free < s.reserve/2+2*n {
+	keep := s.reserve / 2
+	if n <= s.reserve/smallShare {
+		keep = 2 * s.ballastSize()
+	}
+	if free < keep+2*n {
 		return fmt.Errorf("%w: %d bytes are free, the reserve is %d", ErrNoSpace, free, s.reserve)
 	}
 	s.written += n
