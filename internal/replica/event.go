@@ -53,7 +53,8 @@ type (
 	// Want asks for blocks: those in Range, or in Blocks if that is not nil. It is resolved when
 	// all are stored. Blocks past the length of the feed are waited for. With Follow the range has
 	// no end and the ticket stays until Forget. Linear fetches in order of index (a list in its
-	// own order always); otherwise the order is any that suits. Higher Priority goes first; above
+	// own order always, but for what a peer tells later, a little at a time, or too often); otherwise
+	// the order is any that suits. Higher Priority goes first; above
 	// 0 somebody waits.
 	Want struct {
 		Ticket   Ticket

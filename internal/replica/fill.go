@@ -10,13 +10,17 @@ import (
 // scan is how far one peer has been searched for the missing blocks of one wish: [origin, a) and
 // [start, b) hold nothing more for it, where start is the wish's first missing block. Peers start
 // at different places, so that what several readers fetch differs and they can serve each other.
-// In a list, a is a position and the rest is not used.
+// Of a list, [0, a) are the positions that hold nothing more; see list.go.
 type scan struct {
 	origin, a, b uint64
 	// again are parts of what was searched in which there may be something by now, at most maxAgain. They are all that is
 	// searched once more: a peer that announces one block after the other, which costs it a few bytes each, would else
 	// have the whole feed searched for each.
 	again []merkle.Range
+
+	// Of a list.
+	end      uint64 // blocks from here on were passed over: they could not be asked for
+	restarts int    // how often the list was looked at from its beginning once more
 }
 
 // rescan has the blocks of r looked at again.
@@ -24,20 +28,10 @@ func (p *peer) rescan(r merkle.Range) {
 	p.urgent.reset(r)
 	for w, s := range p.scans {
 		if w.blocks != nil {
-			s.a = 0
+			s.renewList(w, r)
 			continue
 		}
 		s.renew(r)
-	}
-}
-
-// rescanLists has the lists looked at again, after more of the peer's blocks can be asked for.
-// Ranges go on where they stopped by themselves.
-func (p *peer) rescanLists() {
-	for w, s := range p.scans {
-		if w.blocks != nil {
-			s.a = 0
-		}
 	}
 }
 
@@ -321,7 +315,11 @@ func (m *Machine) pickAgain(p *peer, w *want, s *scan, end uint64, n int) (got i
 	for _, r := range s.again {
 		if got < n {
 			var k int
-			k, r.Start = m.pickRange(p, max(r.Start, w.low), min(r.End, end), n-got)
+			if w.blocks != nil {
+				k, r.Start = m.pickListed(p, w, r.Start, min(r.End, end), n-got)
+			} else {
+				k, r.Start = m.pickRange(p, max(r.Start, w.low), min(r.End, end), n-got)
+			}
 			got += k
 		}
 		if r.Start < r.End {
@@ -336,7 +334,7 @@ func (m *Machine) pickAgain(p *peer, w *want, s *scan, end uint64, n int) (got i
 // returns nil while nothing of w can be asked.
 func (m *Machine) newScan(w *want, limit uint64) *scan {
 	if w.blocks != nil {
-		return &scan{}
+		return &scan{end: limit}
 	}
 	end := min(limit, w.end)
 	if w.low >= end {
@@ -348,28 +346,6 @@ func (m *Machine) newScan(w *want, limit uint64) *scan {
 		origin = max(w.low, (w.low+m.rng.Uint64N(end-w.low))&^63)
 	}
 	return &scan{origin: origin, a: origin, b: w.low}
-}
-
-func (m *Machine) pickList(p *peer, w *want, s *scan, limit uint64, n int) (got int) {
-	at := max(s.a, uint64(w.position))
-	for ; at < uint64(len(w.blocks)) && got < n; at++ {
-		b := w.blocks[at]
-		if b >= limit {
-			// Looked at again when the head has moved.
-			continue
-		}
-		if m.have.Has(b) || m.fetches[b] != nil || p.refuses(b) {
-			continue
-		}
-		if p.known.has(b) {
-			m.take(p, b)
-			got++
-		} else if !m.need(p, b/wantPage) {
-			break
-		}
-	}
-	s.a = at
-	return got
 }
 
 // pickRange takes up to n blocks of [from, end) that we lack, that nobody was asked for, and that

@@ -44,6 +44,7 @@ type Machine struct {
 	checkIdle bool         // our downloading flag may have gone down
 	rewritten bool         // the fork has changed, and what that did is known
 	words     [2][]uint32  // scratch of pickRange
+	listSteps uint64       // entries of lists that were looked at, for tests
 
 	// A mirror of the feed, so that Step does not ask Local per block. It lags behind the feed by
 	// the events under way, which costs at worst a request too many or a refusal.

@@ -40,7 +40,6 @@ func (m *Machine) onSync(p *peer, s *wire.Sync) {
 	p.acked, p.unaware = s.RemoteLength, 0
 	if moved {
 		m.judge(p)
-		p.rescanLists()
 	}
 	// The longer side acknowledges; the shorter one never answers a sync with a sync.
 	if m.info.Length > p.length {
@@ -94,7 +93,6 @@ func (m *Machine) onVerdict(e Verdict) {
 	p.verdict = 0
 	if e.OK && p.length < m.info.Length {
 		m.setVerdict(p)
-		p.rescanLists()
 		p.syncDue = true
 	}
 	m.touch(p)
@@ -120,7 +118,6 @@ func (m *Machine) refresh() {
 	}
 	for _, p := range m.order {
 		p.syncDue = true
-		p.rescanLists()
 		switch {
 		case m.info.Fork != old.Fork:
 			p.acked = 0

@@ -28,7 +28,8 @@ type want struct {
 	start, end uint64
 	low        uint64 // of a range: the first block that is missing
 	blocks     []uint64
-	position   int // in blocks: the first that is missing
+	position   int        // in blocks: the first that is missing
+	index      *listIndex // of blocks
 	linear     bool
 	follow     bool
 	urgent     bool // single gets: in Machine.urgent, not in Machine.wants
@@ -53,6 +54,9 @@ func (m *Machine) onWant(e Want) {
 	}
 	if w.follow {
 		w.end = math.MaxInt64
+	}
+	if w.blocks != nil {
+		w.index = newListIndex(w.blocks)
 	}
 	m.tickets[w.ticket] = w
 	if !m.advance(w) {
@@ -108,7 +112,7 @@ func (w *want) waitsFor() uint64 {
 
 func (w *want) covers(b uint64) bool {
 	if w.blocks != nil {
-		return slices.Contains(w.blocks[w.position:], b)
+		return w.index.has(b)
 	}
 	return b >= w.low && b < w.end
 }
@@ -292,6 +296,7 @@ func (m *Machine) regressWants(from uint64) {
 		before := w.waitsFor()
 		if w.blocks != nil {
 			w.position = 0
+			w.index.renew()
 		} else if w.low > from {
 			w.low = max(w.start, from)
 			w.low = min(m.have.FirstUnset(w.low), before)
