@@ -209,7 +209,7 @@ func (h *hostile) message() wire.Message {
 	case 9:
 		return &wire.Want{Start: h.number() * 32, Length: 32 << (b >> 4)}
 	case 10:
-		return &wire.Unwant{Start: h.number(), Length: h.number()}
+		return &wire.Unwant{Start: h.number(), Length: h.number(), Any: b&16 != 0}
 	case 11:
 		m := &wire.Bitfield{Start: h.number(), Words: make([]uint32, h.byte())}
 		for i := range m.Words {
@@ -344,8 +344,15 @@ func TestHostileEvents(t *testing.T) {
 func TestFloodsAreBounded(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 4))
 	for name, next := range map[string]func(i uint64) wire.Message{
-		"wants":         func(i uint64) wire.Message { return &wire.Want{Start: i * 32, Length: 32} },
-		"odd wants":     func(i uint64) wire.Message { return &wire.Want{Start: i, Length: 33} },
+		"wants":        func(i uint64) wire.Message { return &wire.Want{Start: i * 32, Length: 32} },
+		"odd wants":    func(i uint64) wire.Message { return &wire.Want{Start: i, Length: 33} },
+		"wants of any": func(i uint64) wire.Message { return &wire.Want{Start: i, Length: 1 << 50, Any: true} },
+		"any, taken back": func(i uint64) wire.Message {
+			if i%2 == 1 {
+				return &wire.Unwant{Start: i / 2, Length: 1 << 50, Any: true}
+			}
+			return &wire.Want{Start: i / 2, Length: 1 << 50, Any: true}
+		},
 		"sizes of want": func(i uint64) wire.Message { return &wire.Want{Length: 32 << (i % 17)} },
 		"want, unwant": func(i uint64) wire.Message {
 			if i%2 == 1 {

@@ -234,7 +234,8 @@ const (
 	// a bit each.
 	maxGivenUpBytes = 64 << 10
 
-	// maxServedWant is the longest want in blocks that is answered; longer ones are ignored.
+	// maxServedWant is the longest want in blocks that is answered; longer ones are ignored, but for those of any one
+	// block, whose answer is short.
 	maxServedWant = 2 << 20
 
 	// minServedWant is the shortest want that is remembered as a page.
@@ -248,7 +249,14 @@ const (
 	// maxServedMemory is how many answers to wants are remembered, those taken back included.
 	maxServedMemory = 2 * maxServedPages
 
-	// maxOddWants is how many wants that are no page may wait for credit.
+	// maxServedAny is how many wants of any one block are remembered for a remote before it is taken to want everything,
+	// as in Hypercore. Each is compared with every announcement.
+	maxServedAny = 16
+
+	// maxServedAnyMemory is how many answers to such wants are remembered, those taken back included.
+	maxServedAnyMemory = 2 * maxServedAny
+
+	// maxOddWants is how many wants that are not remembered may wait for credit.
 	maxOddWants = 16
 
 	// maxPendingRanges is how many announcements may wait for credit. Beyond it they are replaced

@@ -8,10 +8,10 @@ import (
 	"github.com/p2pcore/p2pcore/internal/wire"
 )
 
-// remoteWant is a page that a remote wants, or wanted, to hear of.
+// remoteWant is a page, or a span of any kind, that a remote wants, or wanted, to hear of.
 type remoteWant struct {
 	span     merkle.Range
-	any      bool
+	any      bool   // one block of it is enough
 	active   bool   // not taken back by unwant
 	due      bool   // an answer waits for credit
 	changed  bool   // something in the page changed since the last answer
@@ -26,33 +26,40 @@ type remoteWant struct {
 type wantMemory struct {
 	all   bool // wants everything: it exceeded what we remember
 	pages map[merkle.Range]*remoteWant
-	live  int      // active pages
-	sizes []uint64 // lengths of the pages, at most maxServedSizes
-	odd   []wire.Want
+	live  int           // active pages
+	sizes []uint64      // lengths of the pages, at most maxServedSizes
+	anys  []*remoteWant // wants of any one block, of whatever span; see remoteany.go
+	odd   []wire.Want   // to be answered, and not remembered
 	due   []*remoteWant
 }
 
 func (m *Machine) onRemoteWant(p *peer, w *wire.Want) {
-	if w.Length == 0 || w.Length > maxServedWant || w.Start+w.Length < w.Start {
+	if w.Length == 0 || w.Length > maxServedWant && !w.Any || w.Start+w.Length < w.Start {
 		return
 	}
 	m.touch(p)
 	mem := &p.remoteWants
-	if page := mem.remember(w); page != nil {
-		page.any = w.Any
+	remember := mem.remember
+	if w.Any {
+		remember = mem.rememberAny
+	}
+	if page := remember(w); page != nil {
 		mem.answer(page)
 		return
 	}
-	if !w.Any {
-		mem.all = true
-	}
+	mem.all = true
 	if len(mem.odd) < maxOddWants {
 		mem.odd = append(mem.odd, *w)
 	}
 }
 
 func (m *Machine) onRemoteUnwant(p *peer, w *wire.Unwant) {
-	page := p.remoteWants.pages[merkle.Range{Start: w.Start, End: w.Start + w.Length}]
+	span := merkle.Range{Start: w.Start, End: w.Start + w.Length}
+	if w.Any {
+		p.remoteWants.takeBackAny(span)
+		return
+	}
+	page := p.remoteWants.pages[span]
 	if page != nil && page.active {
 		page.active = false
 		p.remoteWants.live--
@@ -121,7 +128,7 @@ func (mem *wantMemory) answer(page *remoteWant) {
 
 // redo has the wanted pages that touch r answered again, because the remote forgot.
 func (mem *wantMemory) redo(r merkle.Range) {
-	for _, page := range mem.inOrder() {
+	for _, page := range append(mem.inOrder(), mem.anys...) {
 		if overlaps(page.span, r) {
 			page.redo = true
 			if page.active {
@@ -136,8 +143,13 @@ func (mem *wantMemory) changed(r merkle.Range) {
 	mem.touching(r, func(page *remoteWant) { page.changed = true })
 }
 
-// touching visits the pages that overlap r: by number where r is short, else all of them.
+// touching visits what overlaps r: pages by number where r is short, else all of them.
 func (mem *wantMemory) touching(r merkle.Range, visit func(*remoteWant)) {
+	for _, page := range mem.anys {
+		if overlaps(page.span, r) {
+			visit(page)
+		}
+	}
 	if len(mem.pages) == 0 || r.Len() == 0 {
 		return
 	}
@@ -254,6 +266,12 @@ func (m *Machine) answerHash(page *remoteWant) uint64 {
 		return mix(mix(fnvBasis, 1), m.contig)
 	}
 	sum := mix(fnvBasis, 2)
+	if page.any {
+		if i, ok := m.have.FirstSet(page.span.Start); ok && i < page.span.End {
+			sum = mix(sum, i)
+		}
+		return sum
+	}
 	for start, end := range m.have.Ranges(page.span.Start, page.span.End) {
 		sum = mix(mix(sum, start), end)
 	}

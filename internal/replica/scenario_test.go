@@ -351,7 +351,7 @@ func (s *scenario) message(verb string, a *args) wire.Message {
 		m.Start, m.Length = span()
 		return m
 	case "unwant":
-		m := &wire.Unwant{}
+		m := &wire.Unwant{Any: a.has("any")}
 		m.Start, m.Length = span()
 		return m
 	case "cancel":
