@@ -24,6 +24,9 @@ type AppendOptions struct {
 	// Appended, if not nil, is called when the blocks are stored, as Append says, and can be read, and before anybody hears of
 	// them: peers, subscriptions, and whoever waits for them. It is not called where nothing was appended. The feed waits
 	// for it: whatever changes the feed would wait for ever. It is Hypercore's option postappend.
+	//
+	// To push the blocks from inside it brings nothing: replication does not know of them before it has returned, and of a
+	// block that it does not know nothing is pushed. Push after the append.
 	Appended func()
 }
 
