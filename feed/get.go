@@ -148,8 +148,12 @@ func (s *Session) Update(ctx context.Context) (grown bool, err error) {
 	if err := s.feed.frozenError(); err != nil {
 		return false, err
 	}
-	grown, err = source.Upgrade(ctx)
-	return grown, because(ctx, err)
+	before := s.Info()
+	if grown, err = source.Upgrade(ctx); err != nil {
+		return grown, because(ctx, err)
+	}
+	now := s.Info() // it may have grown before the Source began to look
+	return grown || now.Fork != before.Fork || now.Length != before.Length, nil
 }
 
 // Seek returns the block in which byte number byteOffset of the feed lies, and the byte's offset in

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/p2pcore/p2pcore/internal/merkle"
@@ -49,5 +50,25 @@ func TestAnUpgradeThatIsReportedLateIsNoFailure(t *testing.T) {
 				t.Errorf("asked for %v, want two blocks from 6 on", u)
 			}
 		})
+	}
+}
+
+// Who asks for a longer head has seen the one that is stored, whether or not the feed has told the machine of it.
+func TestAnUpdateCountsWhatTheFeedHasGrownSince(t *testing.T) {
+	r := newRig(t, 5)
+	r.open(1)
+	r.receive(1, &wire.Sync{Length: 6, RemoteLength: 5, CanUpgrade: true, Uploading: true, Downloading: true})
+	request := r.sent[1][len(r.sent[1])-1].(*wire.Request)
+	r.hold = true
+	answer := &wire.Data{ID: request.ID}
+	answer.Proof.Upgrade = &merkle.UpgradeProof{Start: 5, Length: 1, Signature: []byte{1}}
+	r.receive(1, answer)
+	applied := r.feed.apply(r.held[0].Token, r.held[0].Proof)
+	r.step(WantUpgrade{Ticket: 9})
+	r.step(r.feed.changed())
+	r.step(applied)
+	r.receive(1, &wire.Sync{Length: 6, RemoteLength: 6, CanUpgrade: true, Uploading: true, Downloading: true})
+	if want := []Resolve{{Ticket: 9}}; !slices.Equal(r.ended, want) {
+		t.Errorf("ended: %+v, want %+v", r.ended, want)
 	}
 }

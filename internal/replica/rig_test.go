@@ -19,6 +19,8 @@ type rig struct {
 
 	hold bool    // proofs are kept in held, and not applied
 	held []Apply // oldest first
+
+	ended []Resolve
 }
 
 func newRig(t *testing.T, length uint64) *rig {
@@ -44,6 +46,8 @@ func (r *rig) step(ev Event) {
 				continue
 			}
 			r.step(r.feed.apply(a.Token, a.Proof))
+		case Resolve:
+			r.ended = append(r.ended, a)
 		case Drop:
 			r.t.Errorf("peer %d was dropped: %s", a.Peer, a.Reason)
 		}

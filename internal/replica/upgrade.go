@@ -135,6 +135,7 @@ func (m *Machine) onWantUpgrade(t Ticket) {
 	if m.refuseFrozen(t) {
 		return
 	}
+	m.refresh() // that the head has moved is no growth to one who has seen it before asking
 	m.tickets[t] = &want{ticket: t, kind: wantUpgrade}
 	m.updates = append(m.updates, t)
 	if m.lazy {
