@@ -101,7 +101,7 @@ func (g *Group) Close() {
 	g.context()
 	g.cancel()
 	for a := range g.alarms {
-		a.timer.Stop()
+		a.stop()
 	}
 	clear(g.alarms)
 	children := make([]*Group, 0, len(g.children))

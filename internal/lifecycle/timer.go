@@ -1,6 +1,9 @@
 package lifecycle
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // AfterFunc runs fn in a goroutine of g after d, unless stop is called or g
 // begins to close before. stop returns true if it has prevented fn; false means
@@ -13,13 +16,9 @@ func AfterFunc(g *Group, d time.Duration, fn func()) (stop func() bool) {
 		return func() bool { return false }
 	}
 	a := new(alarm)
+	a.set.Store(&setting{group: g, fn: fn})
 	// The callback takes mu first, so it finds the alarm registered.
-	a.timer = time.AfterFunc(d, func() {
-		if g.fired(a) {
-			defer g.end()
-			fn()
-		}
-	})
+	a.timer = time.AfterFunc(d, a.goOff)
 	if g.alarms == nil {
 		g.alarms = make(map[*alarm]struct{})
 	}
@@ -28,8 +27,33 @@ func AfterFunc(g *Group, d time.Duration, fn func()) (stop func() bool) {
 }
 
 // An alarm is a pending timer of a group.
+//
+// The runtime keeps a timer that was stopped, until its time comes or a quarter of all timers are such. What the alarm leads to
+// is therefore dropped when it is stopped: the group is often a part of all that it serves.
 type alarm struct {
-	timer *time.Timer // under mu of the group
+	timer *time.Timer             // under mu of the group
+	set   atomic.Pointer[setting] // nil once it was stopped
+}
+
+// setting is what an alarm is for.
+type setting struct {
+	group *Group
+	fn    func()
+}
+
+// goOff is called by the runtime.
+func (a *alarm) goOff() {
+	s := a.set.Load()
+	if s != nil && s.group.fired(a) {
+		defer s.group.end()
+		s.fn()
+	}
+}
+
+// stop stops the alarm's timer. mu of the group is held, and the alarm is taken out of the group.
+func (a *alarm) stop() {
+	a.timer.Stop()
+	a.set.Store(nil)
 }
 
 // fired takes an alarm whose time has come out of the group and counts its
@@ -56,7 +80,7 @@ func (g *Group) disarm(a *alarm) bool {
 		return false
 	}
 	delete(g.alarms, a)
-	a.timer.Stop()
+	a.stop()
 	return true
 }
 
