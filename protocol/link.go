@@ -185,6 +185,7 @@ func (c *Conn) resolve(ctx context.Context) {
 			return
 		}
 		r := c.undecided[0]
+		c.undecided[0] = nil // it leads to its channel, and that to the feed
 		c.undecided = c.undecided[1:]
 		withdrawn := !r.Undecided()
 		c.mu.Unlock()
