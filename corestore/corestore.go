@@ -90,6 +90,8 @@ type shared struct {
 	atomic  bool // a batch of ds is all or nothing
 	group   lifecycle.Group
 
+	deletions deletions
+
 	// turn holds one token for whoever changes names or an existing record; it is kept during the
 	// writing. Feeds without names are made without it.
 	turn chan struct{}
@@ -126,12 +128,12 @@ func Open(ctx context.Context, ds datastore.Batching, opts Options) (*Store, err
 	}
 	sh := &shared{
 		ds:         ds,
-		index:      index{ds: ds},
 		opts:       opts,
 		turn:       make(chan struct{}, 1),
 		numberTurn: make(chan struct{}, 1),
 		slots:      make(map[feed.DiscoveryKey]*slot),
 	}
+	sh.index = index{ds: ds, deletions: &sh.deletions}
 	if _, err := sh.messages.declare(opts.Extensions); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}

@@ -13,7 +13,8 @@ import (
 )
 
 // again opens until the feed was not closed by a Delete or Remove between being found and being opened, each
-// further try waits for that to end, and until a feed that was removed is back in the group.
+// further try waits for that to end, until a feed that was removed is back in the group, and until one is gone whose
+// deletion has begun.
 func (s *Store) again(ctx context.Context, dk feed.DiscoveryKey, open func(context.Context) (*feed.Session, error)) (*feed.Session, error) {
 	for {
 		session, err := open(ctx)
@@ -22,6 +23,10 @@ func (s *Store) again(ctx context.Context, dk feed.DiscoveryKey, open func(conte
 			return nil, fmt.Errorf("%w: %w", ErrReadOnly, err)
 		case errors.Is(err, ErrRemoved):
 			if err := s.bringBack(ctx, dk); err != nil {
+				return nil, err
+			}
+		case errors.Is(err, errDeleting):
+			if err := s.makeRoom(ctx, dk); err != nil {
 				return nil, err
 			}
 		case !errors.Is(err, feed.ErrClosed) || s.isClosing():
@@ -108,6 +113,9 @@ func (s *Store) openOrCreateOnce(ctx context.Context, want *record, opts feed.Op
 		f, err := s.openStored(ctx, sl, opts, false)
 		if !errors.Is(err, ErrUnknownFeed) || errors.Is(err, ErrRemoved) || s.opts.ReadOnly {
 			return f, err
+		}
+		if s.deletions.hides(dk) {
+			return nil, errDeleting
 		}
 		created = true
 		return s.create(ctx, want, opts)

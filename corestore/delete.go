@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	datastore "github.com/ipfs/go-datastore"
-	"github.com/ipfs/go-datastore/query"
 
 	"github.com/p2pcore/p2pcore/feed"
 	"github.com/p2pcore/p2pcore/internal/compact"
@@ -22,7 +21,8 @@ type DeleteOptions struct {
 // Delete deletes the feed of key for good: its sessions end, then blocks, tree, head, secret, names and
 // settings are deleted, and the datastore is made to give the space back. The feed need not be open.
 // It is durable when it returns; a crash in the middle leaves either the whole feed, or none that opens,
-// and the next Open of the store deletes the rest.
+// and the next Open of the store deletes the rest. So does an error: as soon as the datastore may have the note that the feed
+// is to be deleted the feed is unknown here. The next Delete finishes it, or else whoever makes the feed again, before it is made.
 //
 // Of a feed whose secret is derived, so that the same name makes it again, a tombstone stays: the hash of
 // its discovery key, and its last fork. Made again it begins at the next fork, so that its readers see a
@@ -40,9 +40,17 @@ func (s *Store) Delete(ctx context.Context, key feed.Key, o DeleteOptions) error
 	}
 	defer leave()
 	dk := key.DiscoveryKey()
+	finished, err := s.finishDeletion(ctx, dk)
 	switch {
+	case err != nil:
+		return err
 	case rec == nil && o.Forget:
-		return s.forget(ctx, dk)
+		if err := s.forget(ctx, dk); !finished || !errors.Is(err, ErrUnknownFeed) {
+			return err
+		}
+		return nil
+	case rec == nil && finished:
+		return nil
 	case rec == nil:
 		return ErrUnknownFeed
 	}
@@ -55,15 +63,9 @@ func (s *Store) Delete(ctx context.Context, key feed.Key, o DeleteOptions) error
 	if err != nil {
 		return fmt.Errorf("delete feed %s: its last fork: %w", dk.Short(), err)
 	}
-	if err := s.unmake(ctx, n, rec, tombstone); err != nil {
-		return fmt.Errorf("delete feed %s: %w", dk.Short(), err)
-	}
-	s.defaultDeleted(key)
-	if err := s.purge(ctx, n); err != nil {
-		return fmt.Errorf("delete feed %s: %w", dk.Short(), err)
-	}
-	s.opts.Logger.Info("feed deleted", "feed", dk.Short(), "number", n)
-	return nil
+	d := &deletion{n: n, record: rec, tombstone: tombstone}
+	s.deletions.add(d)
+	return s.carryOut(ctx, d)
 }
 
 // forget drops the tombstone of a feed that is not stored, durably. The turn is held.
@@ -178,13 +180,14 @@ func (s *shared) lastFork(ctx context.Context, n uint32) (uint64, error) {
 // Without atomic batches a crash may keep any of the writes since the last sync, and the steps are: the tombstone, for a
 // feed without one could be made again at the same fork; the note; what makes the feed known; then the rest. A feed
 // that is noted is deleted by the next Open.
-func (s *shared) unmake(ctx context.Context, n uint32, r *record, tombstone []byte) error {
+func (s *shared) unmake(ctx context.Context, d *deletion) error {
+	n, r := d.n, d.record
 	steps := []func(b datastore.Batch) error{
 		func(b datastore.Batch) error {
-			if tombstone == nil {
+			if d.tombstone == nil {
 				return b.Delete(ctx, tombKey(r.key.DiscoveryKey()))
 			}
-			return b.Put(ctx, tombKey(r.key.DiscoveryKey()), tombstone)
+			return b.Put(ctx, tombKey(r.key.DiscoveryKey()), d.tombstone)
 		},
 		func(b datastore.Batch) error { return b.Put(ctx, purgeKey(n), r.append(nil)) },
 		func(b datastore.Batch) error { return s.deleteEntries(ctx, b, n, r) },
@@ -251,53 +254,6 @@ func (s *shared) purge(ctx context.Context, n uint32) error {
 		return err
 	}
 	return s.sync(ctx)
-}
-
-// finishDeleting deletes what a crash has left of feeds that were being deleted.
-func (s *shared) finishDeleting(ctx context.Context) error {
-	if s.opts.ReadOnly {
-		return nil
-	}
-	results, err := s.ds.Query(ctx, query.Query{Prefix: purgePrefix})
-	if err != nil {
-		return fmt.Errorf("list deleted feeds: %w", err)
-	}
-	rest, err := results.Rest()
-	if err != nil {
-		return fmt.Errorf("list deleted feeds: %w", err)
-	}
-	for _, e := range rest {
-		n, err := numberBelow(purgePrefix, e.Key)
-		if err != nil {
-			return err
-		}
-		r, err := parseRecord(e.Value)
-		if err != nil {
-			return err
-		}
-		if err := s.unmakeAgain(ctx, n, r); err != nil {
-			return err
-		}
-		if err := s.purge(ctx, n); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// unmakeAgain is the second half of unmake. The same key may have been stored again since under another
-// number; that one is left alone.
-func (s *shared) unmakeAgain(ctx context.Context, n uint32, r *record) error {
-	now, ok, err := s.index.number(ctx, r.key.DiscoveryKey())
-	if err != nil {
-		return err
-	}
-	return s.commit(ctx, func(b datastore.Batch) error {
-		if ok && now != n {
-			return b.Delete(ctx, recordKey(n))
-		}
-		return s.deleteEntries(ctx, b, n, r)
-	})
 }
 
 // firstFork returns the fork at which a feed begins that is written here from now on: past the last one of the feed of

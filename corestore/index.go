@@ -160,8 +160,11 @@ func parseRecord(b []byte) (*record, error) {
 	return r, nil
 }
 
-// index reads and writes the store's records. It has no state of its own.
-type index struct{ ds datastore.Batching }
+// index reads and writes the store's records. It does not know feeds whose deletion has begun.
+type index struct {
+	ds        datastore.Batching
+	deletions *deletions
+}
 
 // get returns nil if nothing is stored under k.
 func (x index) get(ctx context.Context, k datastore.Key) ([]byte, error) {
@@ -177,6 +180,9 @@ func (x index) get(ctx context.Context, k datastore.Key) ([]byte, error) {
 
 // number returns the number of a stored feed.
 func (x index) number(ctx context.Context, dk feed.DiscoveryKey) (n uint32, ok bool, err error) {
+	if x.deletions.hides(dk) {
+		return 0, false, nil
+	}
 	b, err := x.get(ctx, discoveryKey(dk))
 	if err != nil || b == nil {
 		return 0, false, err

@@ -113,8 +113,14 @@ func (s *shared) listed(ctx context.Context, result query.Result) (*record, erro
 		return nil, err
 	}
 	r, err := parseRecord(result.Value)
-	if err != nil || s.atomic {
-		return r, err
+	if err != nil {
+		return nil, err
+	}
+	if s.atomic {
+		if s.deletions.hides(r.key.DiscoveryKey()) {
+			return nil, nil
+		}
+		return r, nil
 	}
 	// Without atomic batches a record may be what a crash left of a feed that was not made.
 	n, err := numberOf(result.Key)
