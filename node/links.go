@@ -199,13 +199,13 @@ func (ls *links) add(id streamID, p peer.ID, outbound bool) *link {
 
 // reset ends l's stream with a code, and what is waiting for it.
 func (ls *links) reset(l *link, code network.StreamErrorCode) {
-	l.cancel()
 	ls.mu.Lock()
 	s := l.stream
 	ls.mu.Unlock()
 	if s != nil {
-		s.ResetWithError(code)
+		s.ResetWithError(code) // before the link ends, which resets it without this reason
 	}
+	l.cancel()
 }
 
 // nextStamp is the stamp of the opening frame that is sent now.
