@@ -417,6 +417,7 @@ func TestDownloadsFromSeveralPeers(t *testing.T) {
 			t.Fatal(err)
 		}
 		sameBlocks(t, r, blocks)
+		synctest.Wait() // the feed has the blocks a moment before the exchange counts them
 		for _, p := range rx.Peers() {
 			if p.BlocksReceived == 0 {
 				t.Errorf("nothing came from %+v", p)
