@@ -28,6 +28,8 @@ func TestFiguresOutliveFeeds(t *testing.T) {
 	if err := copied.Download(t.Context(), feed.Range{End: 2}); err != nil {
 		t.Fatal(err)
 	}
+	// The feed has the blocks, and with them the download, a moment before they are counted.
+	eventually(t, "the blocks are counted", func() bool { return b.Figures().Replication.BlocksReceived == 2 })
 	if f := b.Figures(); f.Replication.BlocksReceived != 2 || f.Replication.BytesReceived != 8 || f.Streams != 1 || f.Feeds != 1 {
 		t.Errorf("after a download: %+v", f)
 	}
