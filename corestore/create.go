@@ -276,7 +276,7 @@ func (s *shared) passTombstone(ctx context.Context, f *feed.Feed, pair *feed.Key
 }
 
 // adopt adds the secret and the names of want to a feed that was stored before them, such as one that
-// was opened by key. The turn is held if want has names.
+// was opened by key. The turn is held if want has names. The error is feed.ErrClosed if the feed has been deleted meanwhile.
 func (s *shared) adopt(ctx context.Context, sl *slot, want *record, opts feed.Options) error {
 	if s.opts.ReadOnly {
 		return nil
@@ -302,7 +302,7 @@ func (s *shared) adopt(ctx context.Context, sl *slot, want *record, opts feed.Op
 		return err
 	}
 	if rec == nil {
-		return ErrUnknownFeed
+		return feed.ErrClosed // it was deleted since it was opened
 	}
 	changed := false
 	if rec.kind == noSecret {

@@ -2,6 +2,7 @@ package corestore_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -228,75 +229,84 @@ func deleteFailing(t *testing.T, n int, atomic bool) bool {
 
 // A feed is deleted while others append to it, read it, and open it again and again.
 func TestDeleteWhileInUse(t *testing.T) {
-	onEach(t, func(t *testing.T, ds datastore.Batching) {
-		ctx := t.Context()
-		s := open(t, ds, corestore.Options{})
-		first := must(t)(s.Named(ctx, "a"))
-		key := first.Key()
-		_ = first.Close()
-		var wg sync.WaitGroup
-		stop := make(chan struct{})
-		use := func(work func(f *feed.Session) error) {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				f, err := s.Named(ctx, "a")
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if err := work(f); err != nil && !errors.Is(err, feed.ErrClosed) && !errors.Is(err, feed.ErrNotAvailable) && !errors.Is(err, feed.ErrOutOfRange) {
-					t.Error(err)
-				}
-				_ = f.Close()
+	for name, get := range map[string]func(ctx context.Context, s *corestore.Store) (*feed.Session, error){
+		"named":   func(ctx context.Context, s *corestore.Store) (*feed.Session, error) { return s.Named(ctx, "a") },
+		"default": func(ctx context.Context, s *corestore.Store) (*feed.Session, error) { return s.Default(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onEach(t, func(t *testing.T, ds datastore.Batching) { deleteWhileInUse(t, ds, get) })
+		})
+	}
+}
+
+func deleteWhileInUse(t *testing.T, ds datastore.Batching, get func(ctx context.Context, s *corestore.Store) (*feed.Session, error)) {
+	ctx := t.Context()
+	s := open(t, ds, corestore.Options{})
+	first := must(t)(get(ctx, s))
+	key := first.Key()
+	_ = first.Close()
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	use := func(work func(f *feed.Session) error) {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
 			}
-		}
-		wg.Go(func() {
-			use(func(f *feed.Session) error { _, err := f.Append(ctx, []byte("x")); return err })
-		})
-		wg.Go(func() {
-			use(func(f *feed.Session) error {
-				b, err := f.GetLocal(ctx, 0)
-				if err == nil && string(b) != "x" {
-					err = fmt.Errorf("block 0 is %q", b)
-				}
-				return err
-			})
-		})
-		wg.Go(func() {
-			use(func(*feed.Session) error {
-				f, release, err := s.Resolve(ctx, key.DiscoveryKey())
-				if errors.Is(err, corestore.ErrUnknownFeed) {
-					return nil
-				}
-				if err != nil {
-					return err
-				}
-				defer release()
-				_, err = f.CanUpgrade(ctx, 1)
-				return err
-			})
-		})
-		fork := uint64(0)
-		for range 20 {
-			err := s.Delete(ctx, key, corestore.DeleteOptions{})
-			if err != nil && !errors.Is(err, corestore.ErrUnknownFeed) {
+			f, err := get(ctx, s)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := work(f); err != nil && !errors.Is(err, feed.ErrClosed) && !errors.Is(err, feed.ErrNotAvailable) && !errors.Is(err, feed.ErrOutOfRange) {
 				t.Error(err)
 			}
+			_ = f.Close()
 		}
-		close(stop)
-		wg.Wait()
-		f := must(t)(s.Named(ctx, "a"))
-		if fork = f.Info().Fork; fork == 0 {
-			t.Error("fork 0 after 20 deletions")
-		}
-		if err := f.Feed().Check(ctx); err != nil {
+	}
+	wg.Go(func() {
+		use(func(f *feed.Session) error { _, err := f.Append(ctx, []byte("x")); return err })
+	})
+	wg.Go(func() {
+		use(func(f *feed.Session) error {
+			b, err := f.GetLocal(ctx, 0)
+			if err == nil && string(b) != "x" {
+				err = fmt.Errorf("block 0 is %q", b)
+			}
+			return err
+		})
+	})
+	wg.Go(func() {
+		use(func(*feed.Session) error {
+			f, release, err := s.Resolve(ctx, key.DiscoveryKey())
+			if errors.Is(err, corestore.ErrUnknownFeed) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			defer release()
+			_, err = f.CanUpgrade(ctx, 1)
+			return err
+		})
+	})
+	fork := uint64(0)
+	for range 20 {
+		err := s.Delete(ctx, key, corestore.DeleteOptions{})
+		if err != nil && !errors.Is(err, corestore.ErrUnknownFeed) {
 			t.Error(err)
 		}
-	})
+	}
+	close(stop)
+	wg.Wait()
+	f := must(t)(get(ctx, s))
+	if fork = f.Info().Fork; fork == 0 {
+		t.Error("fork 0 after 20 deletions")
+	}
+	if err := f.Feed().Check(ctx); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestEncryptionKeyIsOfTheStore(t *testing.T) {
