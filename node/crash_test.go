@@ -16,7 +16,8 @@ import (
 )
 
 // departure is one run of a store whose feed is deleted or removed, and made again, while it is appended to and two peers
-// ask for it, one of which connects again and again. The n-th operation of its datastore fails since then.
+// ask for it, one of which connects again and again. The n-th operation of its datastore fails since then. It lives in
+// fake time: who sleeps lets the others go on until they wait.
 type departure struct {
 	*testing.T
 	remove bool // else delete

@@ -17,11 +17,16 @@ func TestManyOpensAtOnceAreAllAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const opens = 5000
 		var asked atomic.Int32
+		all := make(chan struct{})               // closed with the last
+		slow := time.NewTicker(time.Millisecond) // slower than they come
+		defer slow.Stop()
 		run := newRunner(t)
 		x, y := newPipe(1 << 20)
 		c := NewConn(y, Config{Binding: testBinding, OnOpen: func(context.Context, feed.DiscoveryKey) (*Exchange, error) {
-			time.Sleep(time.Millisecond) // slower than they come
-			asked.Add(1)
+			<-slow.C
+			if asked.Add(1) == opens {
+				close(all)
+			}
 			return nil, nil
 		}})
 		end := run.run(c)
@@ -39,7 +44,11 @@ func TestManyOpensAtOnceAreAllAnswered(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(opens * 2 * time.Millisecond)
+		select {
+		case <-all:
+		case <-time.After(opens * 2 * time.Millisecond): // in fake time
+		}
+		synctest.Wait()
 		if n := asked.Load(); n != opens {
 			t.Errorf("%d opens were looked up, want %d", n, opens)
 		}

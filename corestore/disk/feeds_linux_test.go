@@ -18,13 +18,7 @@ func TestFeedsOnAFullDisk(t *testing.T) { disk.OnTmpfs(t, 64<<20, feedsOnAFullDi
 
 func feedsOnAFullDisk(t *testing.T, root string) {
 	ctx := t.Context()
-	opts := disk.Options{MemTableBytes: 1 << 20, CacheBytes: 1 << 20, Reserve: 8 << 20}
-	opts.OnFatal = func(err error) { panic(err) }
-	blocks := make([][]byte, 64)
-	for i := range blocks {
-		blocks[i] = make([]byte, 16<<10)
-		rand.Read(blocks[i])
-	}
+	opts, blocks := fewMegabytes()
 
 	d, s, session := openFeed(t, root, opts)
 	taken := appendUntilFull(t, session, blocks)
@@ -65,6 +59,18 @@ func feedsOnAFullDisk(t *testing.T, root string) {
 	}
 	checkFeed(t, session, taken+uint64(len(blocks)), blocks)
 	closeAll(t, d, s)
+}
+
+// fewMegabytes returns options for a small disk, and a mebibyte of blocks that do not compress.
+func fewMegabytes() (opts disk.Options, blocks [][]byte) {
+	opts = disk.Options{MemTableBytes: 1 << 20, CacheBytes: 1 << 20, Reserve: 8 << 20}
+	opts.OnFatal = func(err error) { panic(err) }
+	blocks = make([][]byte, 64)
+	for i := range blocks {
+		blocks[i] = make([]byte, 16<<10)
+		rand.Read(blocks[i])
+	}
+	return opts, blocks
 }
 
 func openFeed(t *testing.T, root string, opts disk.Options) (*disk.Disk, *corestore.Store, *feed.Session) {
@@ -128,13 +134,7 @@ func TestFeedsGiveSpaceBack(t *testing.T) { disk.OnTmpfs(t, 64<<20, feedsGiveSpa
 
 func feedsGiveSpaceBack(t *testing.T, root string) {
 	ctx := t.Context()
-	opts := disk.Options{MemTableBytes: 1 << 20, CacheBytes: 1 << 20, Reserve: 8 << 20}
-	opts.OnFatal = func(err error) { panic(err) }
-	blocks := make([][]byte, 64)
-	for i := range blocks {
-		blocks[i] = make([]byte, 16<<10)
-		rand.Read(blocks[i])
-	}
+	opts, blocks := fewMegabytes()
 	for name, give := range map[string]func(s *corestore.Store, f *feed.Session) error{
 		"clear": func(_ *corestore.Store, f *feed.Session) error {
 			_, err := f.Clear(ctx, feed.Range{End: f.Info().Length - 1})

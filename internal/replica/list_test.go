@@ -5,7 +5,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/p2pcore/p2pcore/internal/merkle"
 	"github.com/p2pcore/p2pcore/internal/wire"
 )
 
@@ -156,23 +155,7 @@ func TestAllOfAListIsFoundByIndex(t *testing.T) {
 	for _, b := range list {
 		missing[b] = true
 	}
-	for len(r.sent[1]) > 0 {
-		sent := r.sent[1]
-		r.sent[1] = nil
-		for _, msg := range sent {
-			q, ok := msg.(*wire.Request)
-			if !ok || q.Block == nil {
-				continue
-			}
-			if !missing[q.Block.Index] {
-				t.Fatalf("block %d was asked for again, or is not in the list", q.Block.Index)
-			}
-			delete(missing, q.Block.Index)
-			data := &wire.Data{ID: q.ID}
-			data.Proof.Block = &merkle.BlockProof{Index: q.Block.Index, Value: []byte{1}}
-			r.receive(1, data)
-		}
-	}
+	r.answerOnce(missing)
 	if len(missing) > 0 {
 		t.Errorf("%d blocks were never asked for", len(missing))
 	}

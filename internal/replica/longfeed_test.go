@@ -101,23 +101,7 @@ func TestManyAnnouncementsAreAllSearched(t *testing.T) {
 			t.Errorf("%d parts are to be searched again", len(s.again))
 		}
 	}
-	for len(r.sent[1]) > 0 {
-		sent := r.sent[1]
-		r.sent[1] = nil
-		for _, msg := range sent {
-			q, ok := msg.(*wire.Request)
-			if !ok || q.Block == nil {
-				continue
-			}
-			if !want[q.Block.Index] {
-				t.Fatalf("block %d was asked for again, or never announced", q.Block.Index)
-			}
-			delete(want, q.Block.Index)
-			data := &wire.Data{ID: q.ID}
-			data.Proof.Block = &merkle.BlockProof{Index: q.Block.Index, Value: []byte{1}}
-			r.receive(1, data)
-		}
-	}
+	r.answerOnce(want)
 	if len(want) > 0 {
 		t.Errorf("%d announced blocks were never asked for", len(want))
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/p2pcore/p2pcore/internal/merkle"
 	"github.com/p2pcore/p2pcore/internal/wire"
 )
 
@@ -66,4 +67,27 @@ func (r *rig) open(p PeerID) {
 func (r *rig) receive(p PeerID, msg wire.Message) {
 	r.t.Helper()
 	r.step(Received{Peer: p, Message: msg})
+}
+
+// answerOnce has peer 1 answer all requests for blocks, until there are none. Each must be for one of want, which is taken
+// out of it.
+func (r *rig) answerOnce(want map[uint64]bool) {
+	r.t.Helper()
+	for len(r.sent[1]) > 0 {
+		sent := r.sent[1]
+		r.sent[1] = nil
+		for _, msg := range sent {
+			q, ok := msg.(*wire.Request)
+			if !ok || q.Block == nil {
+				continue
+			}
+			if !want[q.Block.Index] {
+				r.t.Fatalf("block %d was asked for again, or is not wanted", q.Block.Index)
+			}
+			delete(want, q.Block.Index)
+			data := &wire.Data{ID: q.ID}
+			data.Proof.Block = &merkle.BlockProof{Index: q.Block.Index, Value: []byte{1}}
+			r.receive(1, data)
+		}
+	}
 }
