@@ -93,7 +93,8 @@ func (s *shared) carryOut(ctx context.Context, d *deletion) error {
 
 // finishDeletion carries out the deletion of a feed if one has begun. The turn is held.
 func (s *shared) finishDeletion(ctx context.Context, dk feed.DiscoveryKey) (finished bool, err error) {
-	if s.deletions.get(dk) == nil {
+	d := s.deletions.get(dk)
+	if d == nil {
 		return false, nil
 	}
 	done, err := s.evict(ctx, dk)
@@ -101,7 +102,7 @@ func (s *shared) finishDeletion(ctx context.Context, dk feed.DiscoveryKey) (fini
 		return false, err
 	}
 	defer done()
-	return true, s.carryOut(ctx, s.deletions.get(dk))
+	return true, s.carryOut(ctx, d)
 }
 
 // makeRoom finishes the deletion of a feed that is to be made again.

@@ -30,8 +30,8 @@ var (
 // before Sync, which costs one fsync of the log, shared by all who call it at the same time.
 //
 // What makes the database grow fails with ErrNoSpace when the reserve is half used up; batches of less than
-// 1/256 of it, when an eighth is left. Deleting works always. In a store that is open read-only both fail: with ErrNoSpace if the full disk is why, with
-// ErrReadOnly if the caller wanted it so.
+// 1/256 of it, when an eighth is left. Deleting works always. In a store that is open read-only both fail:
+// with ErrNoSpace if the full disk is why, with ErrReadOnly if the caller wanted it so.
 type Datastore struct {
 	*pebbleds.Datastore
 	space    *space

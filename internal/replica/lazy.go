@@ -29,17 +29,12 @@ func (m *Machine) waitsForHead(length uint64) bool {
 	return false
 }
 
-// touches reports whether w, which is not urgent, lacks a block of r that nobody can have yet.
+// touches reports whether w, which is not urgent, lacks a block of r, of which none is stored.
 func (w *want) touches(r merkle.Range) bool {
 	if w.blocks == nil {
 		return max(w.low, r.Start) < min(w.end, r.End)
 	}
-	for _, b := range w.blocks[w.position:] {
-		if b >= r.Start && b < r.End {
-			return true
-		}
-	}
-	return false
+	return w.index.count(r) > 0
 }
 
 // mayFork reports whether a fork that is verified and searched may become ours now. Who is lazy decides that by an update:

@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/p2pcore/p2pcore/feed"
@@ -46,14 +47,9 @@ func (v versions) any() bool { return len(v) == 1 && v[0] == "*" }
 
 // check compares the version of a feed with those that are named; strongly, so W/ never fits.
 func (v versions) check(fork, length uint64) error {
-	if v == nil {
-		return nil
-	}
 	is := etag(fork, length)
-	for _, tag := range v {
-		if tag == is {
-			return nil
-		}
+	if v == nil || slices.Contains(v, is) {
+		return nil
 	}
 	return Errorf(CodeError, "the feed is at version %s, not %s; nothing was changed", is, abbreviate(strings.Join(v, ", "))).status(http.StatusPreconditionFailed)
 }

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// maxConns bounds the connections that a listener of the API, of metrics or of the store's socket has at a time. Each costs
-// a file descriptor, of which the embedded store and the node need some hundreds themselves, and some 50 KB; a page has 6, and a command
-// 2.
+// maxConns bounds the connections that a listener of the API, of metrics or of the store's socket has at a time. Each
+// costs some 50 KB and a file descriptor, of which the embedded store and the node need some hundreds themselves; a
+// page has 6, and a command 2.
 const maxConns = 1024
 
 // bounded is a listener that closes what comes while max connections live.
