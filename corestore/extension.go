@@ -96,9 +96,9 @@ func (s *Store) Declared(typ string) bool {
 // has to choose an encoding such as registerExtension(typ, { encoding: 'binary' }); its default one puts a length before them.
 //
 // What comes from one peer comes in order and one at a time, after OnPeerAdd and before OnPeerRemove of that peer. fn
-// may use the store, but must not remove or delete the default feed, nor close the replicator, which waits for it. While
-// fn waits the peer's further messages do, too, and at last the peer is read no further; so fn must end with ctx, which ends
-// when replication does. stop removes fn; a call that has begun may still run when stop returns.
+// may call anything of the store and of the replicator but Close, which waits for it. While fn waits the peer's further
+// messages do, too, and at last the peer is read no further; so fn must end with ctx, which ends when replication does.
+// stop removes fn; a call that has begun may still run when stop returns.
 func (s *Store) OnExtension(fn func(ctx context.Context, typ string, message []byte, from Peer)) (stop func()) {
 	return on(s.shared, &s.messages.onExtension, fn)
 }
@@ -111,8 +111,7 @@ func (s *Store) OnPeerAdd(fn func(ctx context.Context, p Peer)) (stop func()) {
 }
 
 // OnPeerRemove calls fn when the last connection to a peer has ended, once for each OnPeerAdd. The rules of OnExtension
-// hold, and fn must not open the default feed either: peers also go because it is removed or deleted, and whoever opens it
-// waits for the end of that, which waits for fn.
+// hold. That peers have gone because the default feed was removed or deleted is told without holding up the removal.
 func (s *Store) OnPeerRemove(fn func(ctx context.Context, p Peer)) (stop func()) {
 	return on(s.shared, &s.messages.onRemove, fn)
 }
@@ -140,6 +139,13 @@ func (s *Store) Peers() []Peer {
 // Extended are: those bring what the callbacks above are told.
 func (s *Store) OnDeclare(fn func(types []string)) (stop func()) {
 	return on(s.shared, &s.messages.onDeclare, fn)
+}
+
+// Enter counts the caller as using the store until it calls leave: Close waits for that. ok is false once the store
+// closes. It is for replicators that have something left to tell.
+func (s *Store) Enter() (leave func(), ok bool) {
+	_, leave, ok = s.group.Enter()
+	return leave, ok
 }
 
 // PeerAdded tells the store that p has come. It waits for the callbacks.

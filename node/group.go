@@ -160,30 +160,74 @@ func (r *Replicator) memberClosed(ctx context.Context, p hyper.Peer) {
 	r.partWith(ctx, key)
 }
 
-// streamEnded notes that a stream has ended, or was not begun. What came over it is told before the peer goes.
+// streamEnded notes that a stream has ended, or was not begun. What came over it is told before the peer goes. It does
+// not wait for callbacks, which may wait for the stream's end; the store's Close does.
 func (r *Replicator) streamEnded(t *talking) {
-	r.memberTurn.Lock()
-	defer r.memberTurn.Unlock()
 	key := memberKey{name: t.peer}
 	if t.peer == "" {
 		key.conn = t.conn
 	}
-	r.partWith(r.group.Context(), key)
+	r.mu.Lock()
+	known := r.members[key] != nil
+	r.mu.Unlock()
+	if !known {
+		return
+	}
+	leave, _ := r.store.Enter()
+	r.afterwards(func(ctx context.Context) {
+		defer leave()
+		r.memberTurn.Lock()
+		defer r.memberTurn.Unlock()
+		r.partWith(ctx, key)
+	})
 }
 
-// faceClosed notes that the default feed's exchange has been closed, and that its channels will not tell.
-func (r *Replicator) faceClosed() {
-	r.memberTurn.Lock()
-	defer r.memberTurn.Unlock()
+// faceCut follows the end of the default feed's exchange e.x, which was cut: its channels will not tell. Whoever removes
+// the feed is not held up by callbacks, which may wait for the removal; whoever closes the store is.
+func (r *Replicator) faceCut(e *entry) {
+	leave, _ := r.store.Enter()
+	r.afterwards(func(ctx context.Context) {
+		defer leave()
+		e.x.Close() // what came over it is told first
+		r.memberTurn.Lock()
+		defer r.memberTurn.Unlock()
+		r.mu.Lock()
+		var keys []memberKey
+		for key, m := range r.members {
+			m.channels = slices.DeleteFunc(m.channels, func(p hyper.Peer) bool { return p.Exchange() == e.x })
+			keys = append(keys, key)
+		}
+		r.mu.Unlock()
+		for _, key := range keys {
+			r.partWith(ctx, key)
+		}
+	})
+}
+
+// afterwards calls fn on a goroutine of the group, or, if that closes, at the end of Close. It calls fn itself after Close.
+func (r *Replicator) afterwards(fn func(ctx context.Context)) {
+	if r.group.Go(fn) {
+		return
+	}
 	r.mu.Lock()
-	var keys []memberKey
-	for key, m := range r.members {
-		m.channels = nil
-		keys = append(keys, key)
+	ended := r.ended
+	if !ended {
+		r.last = append(r.last, fn)
 	}
 	r.mu.Unlock()
-	for _, key := range keys {
-		r.partWith(r.group.Context(), key)
+	if ended {
+		fn(r.group.Context())
+	}
+}
+
+// tellLast calls what afterwards has left for the end of Close. The group has closed.
+func (r *Replicator) tellLast() {
+	r.mu.Lock()
+	last := r.last
+	r.last, r.ended = nil, true
+	r.mu.Unlock()
+	for _, fn := range last {
+		fn(r.group.Context())
 	}
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"sync"
 
 	"github.com/p2pcore/p2pcore/dht"
@@ -15,10 +16,9 @@ type listening struct {
 	removed          bool // the feed has left the group: nothing is wanted until it is back
 	concealed        bool // the policy keeps it from being announced
 
-	// turn is held while the listen functions are called, so that they come in order. It guards told and nothing
-	// that anybody else reads.
-	turn sync.Mutex
-	told dht.Mode
+	telling bool          // somebody calls the listen functions, and goes on until told is mode()
+	told    dht.Mode      // of whoever tells
+	settled chan struct{} // closed when nobody tells any more; nil if nobody waits
 }
 
 func (l *listening) mode() (m dht.Mode) {
@@ -35,7 +35,8 @@ func (l *listening) mode() (m dht.Mode) {
 }
 
 // Listen declares that dk should be announced, looked up, or both, until leave is called, which may be done
-// twice. The listen functions of the options have been called for it when Listen and leave return.
+// twice. The listen functions of the options have been called for it when Listen and leave return, unless another call
+// for dk was calling them: that one calls them again. So they may call Listen and leave.
 func (r *Replicator) Listen(dk feed.DiscoveryKey, m dht.Mode) (leave func()) {
 	r.listen(dk, m, 1)
 	return sync.OnceFunc(func() { r.listen(dk, m, -1) })
@@ -57,45 +58,89 @@ func (r *Replicator) listen(dk feed.DiscoveryKey, m dht.Mode, n int) {
 	r.tellListening(dk, l)
 }
 
-// tellListening calls the listen function that l is due, if any. mu is held on entry and not on return.
+// tellListening calls the listen functions until they know what l wants. If somebody is at it, that one sees the change.
+// mu is held on entry and not on return.
 func (r *Replicator) tellListening(dk feed.DiscoveryKey, l *listening) {
-	l.users++
-	r.mu.Unlock()
-
-	l.turn.Lock()
-	r.mu.Lock()
-	want := l.mode()
-	r.mu.Unlock()
-	switch {
-	case want == l.told:
-	case want == 0:
-		if r.opts.OnUnlisten != nil {
-			r.opts.OnUnlisten(dk)
-		}
-	default:
-		if r.opts.OnListen != nil {
-			r.opts.OnListen(dk, want)
-		}
+	defer r.mu.Unlock()
+	if l.telling {
+		return
 	}
-	l.told = want
-	l.turn.Unlock()
-
-	r.mu.Lock()
-	l.users--
-	if l.users == 0 && l.announce == 0 && l.lookup == 0 && r.listens[dk] == l {
+	l.telling = true
+	for l.told != l.mode() {
+		l.told = l.mode()
+		want := l.told
+		r.mu.Unlock()
+		r.callListening(dk, want)
+		r.mu.Lock()
+	}
+	l.telling = false
+	if l.settled != nil {
+		close(l.settled)
+		l.settled = nil
+	}
+	if l.announce == 0 && l.lookup == 0 && r.listens[dk] == l {
 		delete(r.listens, dk)
 	}
-	r.mu.Unlock()
 }
 
-// setRemoved says that the feed of dk has left the group, or is back in it. Whoever listens for it keeps doing so, and
-// nobody is told to announce it or look it up until it is back. mu is held on entry and not on return.
-func (r *Replicator) setRemoved(dk feed.DiscoveryKey, removed bool) {
+// callListening calls the listen function for a mode.
+func (r *Replicator) callListening(dk feed.DiscoveryKey, m dht.Mode) {
+	switch {
+	case m != 0 && r.opts.OnListen != nil:
+		r.opts.OnListen(dk, m)
+	case m == 0 && r.opts.OnUnlisten != nil:
+		r.opts.OnUnlisten(dk)
+	}
+}
+
+// settle waits until the listen functions know what is wanted of dk. They must not wait for it.
+func (r *Replicator) settle(dk feed.DiscoveryKey) {
+	r.mu.Lock()
 	l := r.listens[dk]
-	if l == nil || l.removed == removed {
+	if l == nil || !l.telling {
 		r.mu.Unlock()
 		return
 	}
+	if l.settled == nil {
+		l.settled = make(chan struct{})
+	}
+	settled := l.settled
+	r.mu.Unlock()
+	<-settled
+}
+
+// setRemoved says that the feed of dk has left the group, or is back in it, and returns who is to be told. Whoever listens
+// for it keeps doing so, and nobody is told to announce it or look it up until it is back. mu is held.
+func (r *Replicator) setRemoved(dk feed.DiscoveryKey, removed bool) *listening {
+	l := r.listens[dk]
+	if l == nil || l.removed == removed {
+		return nil
+	}
 	l.removed = removed
-	r.tellListening(dk, l)
+	return l
+}
+
+// unlisten follows the removal of the feed of dk. Whoever removes it does not wait for listen functions that may wait for
+// the removal.
+func (r *Replicator) unlisten(dk feed.DiscoveryKey) {
+	r.mu.Lock()
+	l := r.setRemoved(dk, true)
+	leave := r.announced[dk]
+	delete(r.announced, dk)
+	r.mu.Unlock()
+	tell := func(context.Context) {
+		if l != nil {
+			r.mu.Lock()
+			r.tellListening(dk, l)
+		}
+		if leave != nil {
+			leave()
+		}
+	}
+	if !r.opts.quiet {
+		r.group.Go(tell)
+		return
+	}
+	tell(r.group.Context())
+	r.settle(dk)
 }

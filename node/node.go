@@ -145,6 +145,7 @@ func (n *Node) start(store *corestore.Store) error {
 		Discreet:     n.cfg.discreet,
 		Announce:     n.cfg.announce,
 		later:        true,
+		quiet:        true,
 		Logger:       n.log,
 	})
 	n.links.refused = func() { n.replicator.decided.refused.Add(1) }
@@ -271,7 +272,10 @@ func (n *Node) Join(key feed.Key, m dht.Mode) (leave func(), err error) {
 		return nil, ErrClosed
 	}
 	defer done()
-	return n.replicator.Listen(key.DiscoveryKey(), m), nil
+	dk := key.DiscoveryKey()
+	leave = n.replicator.Listen(dk, m)
+	n.replicator.settle(dk)
+	return leave, nil
 }
 
 // listen is the only driver of dht: it brings the memberships of dk to mode m.

@@ -21,7 +21,8 @@ import (
 type ReplicatorOptions struct {
 	// OnListen is called when a discovery key should be announced, looked up, or both, from now on, and again
 	// when the mode changes. OnUnlisten is called when neither is wanted any more. Calls for one key come one
-	// at a time and in order. Either may be nil.
+	// at a time and in order, and changes that cancel each other while a call runs are left out. Either may be nil.
+	// They may call anything of the store and of the Replicator but Close, which waits for them.
 	OnListen   func(dk feed.DiscoveryKey, m dht.Mode)
 	OnUnlisten func(dk feed.DiscoveryKey)
 	// Linger is how long a feed that lost its last session goes on downloading on the wire, so that
@@ -43,6 +44,7 @@ type ReplicatorOptions struct {
 	// may be called for them before NewReplicator returns.
 	Announce AnnouncePolicy
 	later    bool // startAnnouncing is called when the listen functions can be
+	quiet    bool // the listen functions call neither the store nor us, so that whoever causes a change may wait for them
 	// Logger receives what happens; nil means silence.
 	Logger *slog.Logger
 }
@@ -82,7 +84,9 @@ type Replicator struct {
 	members    map[memberKey]*member            // under mu: the peers of the group; changed with memberTurn
 	leaving    map[*entry]struct{}              // under mu: out of entries, and not in retired yet
 	retired    hyper.Stats                      // under mu: the sum of all entries that were dropped
+	last       []func(ctx context.Context)      // under mu: what Close calls in the end
 	closed     bool                             // under mu
+	ended      bool                             // under mu: last was called
 }
 
 // entry is one feed that takes part: it has a session, or had one shortly before, or a remote asked for it.
@@ -347,11 +351,13 @@ func (r *Replicator) reap(e *entry) {
 	r.drop(e)
 }
 
-// drop closes an entry that is in the books no more.
+// drop closes an entry that is in the books no more. It waits for nothing that calls the application.
 func (r *Replicator) drop(e *entry) {
-	e.x.Close()
+	e.x.Cut()
 	if e.face {
-		r.faceClosed()
+		r.faceCut(e)
+	} else {
+		r.afterwards(func(context.Context) { e.x.Close() }) // its handlers are the application's, and may wait for us
 	}
 	stats := e.x.Stats()
 	r.mu.Lock()
@@ -418,6 +424,7 @@ func (r *Replicator) Close() error {
 	for _, e := range entries {
 		r.drop(e)
 	}
+	r.tellLast()
 	r.doorTurn.Lock()
 	defer r.doorTurn.Unlock()
 	r.faceTurn.Lock()

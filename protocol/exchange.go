@@ -78,6 +78,7 @@ type Exchange struct {
 	opts  ExchangeOptions
 	log   *slog.Logger
 	group lifecycle.Group // loop, workers, alarms
+	calls lifecycle.Group // of handlers, with group's context: they use no feed
 	sub   *feed.Subscription
 
 	closing chan struct{} // closed when Close begins
@@ -185,9 +186,17 @@ func (x *Exchange) SetFinding(on bool) { x.push(item{kind: setFinding, on: on}) 
 func (x *Exchange) SetLazyUpgrade(on bool) { x.push(item{kind: setLazy, on: on}) }
 
 // Close detaches the exchange from all connections, ends all calls that wait with ErrClosed, and
-// waits until nothing uses the feed any more. The feed stays open. Close must not be called from
-// OnIdle, OnPeer or OnOpen.
+// waits until nothing uses the feed any more, and for handlers that run. The feed stays open. Close must not be
+// called from OnIdle, OnPeer, OnOpen or a handler.
 func (x *Exchange) Close() error {
+	x.Cut()
+	x.calls.Close()
+	return nil
+}
+
+// Cut is Close, but does not wait for the handlers of OnExtension and OnPeers, so that they may call it. The context of
+// one that runs has ended when Cut returns, and no other is called any more; Close waits for it.
+func (x *Exchange) Cut() {
 	x.mu.Lock()
 	first := !x.closed
 	x.closed = true
@@ -205,7 +214,6 @@ func (x *Exchange) Close() error {
 		l.conn.Detach(x)
 	}
 	x.group.Close()
-	return nil
 }
 
 // addLink remembers that the exchange is attached to a connection.

@@ -32,6 +32,9 @@ func (p Peer) Name() string { return p.ch.link.conn.cfg.Peer }
 // Conn returns the connection.
 func (p Peer) Conn() *Conn { return p.ch.link.conn }
 
+// Exchange returns the exchange.
+func (p Peer) Exchange() *Exchange { return p.ch.link.x }
+
 // Initiator tells whether this side opened the connection.
 func (p Peer) Initiator() bool { return p.ch.link.conn.cfg.Initiator }
 
@@ -253,7 +256,8 @@ func (x *Exchange) startMail() {
 	if m.running || len(m.queue) == 0 {
 		return
 	}
-	m.running = x.group.Go(x.carryMail)
+	ctx := x.group.Context()
+	m.running = x.calls.Go(func(context.Context) { x.carryMail(ctx) })
 }
 
 // carryMail calls handlers until the queue is empty.
