@@ -264,12 +264,14 @@ type change struct {
 	*commit
 	tree    *merkle.Tree
 	added   []Range
-	lost    *Range  // of a rewriting: the blocks of before that are gone
-	cleared []Range // stored blocks that are not stored any more
-	clears  bool    // records have become garbage
+	lost    *Range     // of a rewriting: the blocks of before that are gone
+	cleared []Range    // stored blocks that are not stored any more
+	clears  bool       // records have become garbage
+	who     *authority // learned with it, or nil
 }
 
-// swap makes what has been stored visible. The caller has the turn.
+// swap makes what has been stored visible, in one step: nobody sees a head without the manifest that it was
+// verified by. The caller has the turn.
 func (f *Feed) swap(c *change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -285,6 +287,9 @@ func (f *Feed) swap(c *change) {
 	}
 	if c.auth != nil {
 		f.auth, f.authDirty = c.auth, false
+	}
+	if c.who != nil {
+		f.learnLocked(c.who)
 	}
 	if c.clears {
 		f.turnPageLocked()

@@ -130,10 +130,11 @@ func (f *Feed) applyInTurn(ctx context.Context, ps []*Proof, results []Applied) 
 	}
 	added := rangesOf(blocks)
 	learned := auth != nil
-	f.swap(&change{commit: c, tree: tree, added: added})
+	ch := &change{commit: c, tree: tree, added: added}
 	if learned {
-		f.learn(who)
+		ch.who = who
 	}
+	f.swap(ch)
 	return &Change{Head: tree.Head(), Added: added, Manifest: learned}, nil
 }
 
@@ -196,10 +197,8 @@ func (a *authRecord) withManifest(m *Manifest) *authRecord {
 	return &c
 }
 
-// learn makes the manifest known. The caller has the turn.
-func (f *Feed) learn(who *authority) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// learnLocked makes the manifest known. The caller has the turn.
+func (f *Feed) learnLocked(who *authority) {
 	f.who = who
 	f.tree = f.tree.WithPrologue(who.prologue())
 }

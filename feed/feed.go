@@ -430,14 +430,12 @@ func (f *Feed) SetManifest(ctx context.Context, m *Manifest) error {
 		return nil
 	}
 	learnt := false
-	err = f.changeAuth(ctx, func(a *authRecord) {
-		if learnt = f.who == nil; learnt { // nobody has brought it while we waited for the turn
-			a.manifest = m
+	err = f.changeAuth(ctx, func(a *authRecord) *authority {
+		if learnt = f.who == nil; !learnt {
+			return nil // somebody has brought it while we waited for the turn
 		}
-	}, func() {
-		if learnt {
-			f.learn(who)
-		}
+		a.manifest = m
+		return who
 	})
 	if err != nil || !learnt {
 		return err

@@ -10,7 +10,10 @@ import (
 // whose storage comes from a backup: if it appended before it has what its readers have seen, it would
 // contradict itself, and they would freeze the feed for good.
 func (f *Feed) SetRecovering(ctx context.Context, on bool) error {
-	return f.changeAuth(ctx, func(a *authRecord) { a.recovering = on }, func() {})
+	return f.changeAuth(ctx, func(a *authRecord) *authority {
+		a.recovering = on
+		return nil
+	})
 }
 
 // Recover ends the recovery when enough peers (at least one) have confirmed for some seconds that they have
@@ -35,8 +38,9 @@ func (s *Session) Recover(ctx context.Context, peers int) error {
 	return s.feed.SetRecovering(ctx, false)
 }
 
-// changeAuth stores a changed auth record, and then calls stored. Both functions have the turn.
-func (f *Feed) changeAuth(ctx context.Context, edit func(*authRecord), stored func()) error {
+// changeAuth stores a changed auth record. The function that changes it has the turn, and returns the authority
+// that is learned with it, or nil.
+func (f *Feed) changeAuth(ctx context.Context, edit func(*authRecord) *authority) error {
 	giveBack, leave, err := f.begin(ctx)
 	if err != nil {
 		return err
@@ -44,13 +48,12 @@ func (f *Feed) changeAuth(ctx context.Context, edit func(*authRecord), stored fu
 	defer leave()
 	defer giveBack()
 	auth := *f.auth
-	edit(&auth)
+	who := edit(&auth)
 	c := f.newCommit()
 	c.auth, c.durable = &auth, true
 	if err := f.storage.write(ctx, c); err != nil {
 		return err
 	}
-	f.swap(&change{commit: c, tree: f.tree})
-	stored()
+	f.swap(&change{commit: c, tree: f.tree, who: who})
 	return nil
 }

@@ -294,6 +294,38 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
+// TestHeadAndManifestAppearInOneStep has somebody look at readers while their first proof is applied: a head
+// that is seen comes with the manifest that it was verified by, else an audit finds it unsigned and a peer is
+// proved a head that it cannot verify.
+func TestHeadAndManifestAppearInOneStep(t *testing.T) {
+	w, _ := writer(t, brittle.New(true, 1), 1)
+	proved, err := w.Prove(t.Context(), []Request{{Upgrade: &UpgradeRequest{Length: 1}, Manifest: true}})
+	if err != nil || proved[0].Err != nil {
+		t.Fatal(err, proved)
+	}
+	for range 200 {
+		r := reader(t, brittle.New(true, 1), w)
+		var looking sync.WaitGroup
+		for range 2 {
+			looking.Go(func() {
+				for info := r.Info(); t.Context().Err() == nil; info = r.Info() {
+					if info.Length > 0 {
+						if !info.HasManifest {
+							t.Error("a head is seen before its manifest")
+						}
+						return
+					}
+				}
+			})
+		}
+		applied, err := r.Apply(t.Context(), []*Proof{proved[0].Proof})
+		if err != nil || applied[0].Err != nil {
+			t.Fatal(err, applied)
+		}
+		looking.Wait()
+	}
+}
+
 // TestNothingTouchesTheDatastoreAfterClose pins rule 7 of the house.
 func TestNothingTouchesTheDatastoreAfterClose(t *testing.T) {
 	s := brittle.New(true, 1)
