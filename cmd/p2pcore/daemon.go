@@ -101,7 +101,7 @@ func memoryLimit(cache, memory string, d *holder.Daemon) (limit int64, err error
 	if memory == "none" {
 		return math.MaxInt64, nil
 	}
-	least := d.CacheBytes + 3*holder.MemTableBytes + restBytes
+	least := d.CacheBytes + 4*holder.MemTableBytes + restBytes
 	if limit, err = parseBytes(memory); err != nil || limit < least {
 		return 0, api.Errorf(api.CodeUsage, "--memory %q: want at least %dMiB, with a cache of %s, or none", memory, (least+1<<20-1)>>20, cache)
 	}

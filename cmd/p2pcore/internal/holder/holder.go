@@ -21,8 +21,8 @@ import (
 // The memory that the store's database takes. The program is built without C, so that all of it is on Go's heap: the
 // database's own defaults are for programs that have the machine to themselves.
 const (
-	// MemTableBytes is the size of one write buffer. There are up to three: one in use, one being flushed, one kept for
-	// later.
+	// MemTableBytes is the size of one write buffer. There are up to four: one in use, two being flushed or waiting for it,
+	// one kept for later.
 	MemTableBytes = 32 << 20
 	// DefaultCacheBytes holds the indexes and node pages of some hundred feeds in use.
 	DefaultCacheBytes = 32 << 20
