@@ -110,7 +110,8 @@ function goBench (dir, name, time) {
   const pattern = '^Benchmark' + name.split('/').map(part => part + '$').join('/^')
   const args = ['test', '-run', '^$', '-bench', pattern, '-benchtime', time, './' + dir]
   const root = path.join(__dirname, '..', '..')
-  const result = spawnSync(process.env.GO || 'go', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+  const env = { ...process.env, CGO_ENABLED: '0' } // as in make build
+  const result = spawnSync(process.env.GO || 'go', args, { cwd: root, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
   const found = {}
   for (const [, name, fields] of (result.stdout || '').matchAll(/^Benchmark(\S+?)(?:-\d+)?\s+\d+\s+(.*)$/gm)) {
     found[name] = {}
