@@ -242,8 +242,8 @@ func (s *scenario) workEvent(verb string, a *args) Event {
 	case verb == "proved" && len(s.proofs) > 0:
 		p := s.proofs[0]
 		s.proofs = s.proofs[1:]
-		if a.has("invalid") {
-			return Proved{Token: p.Token, Fault: FaultInvalid}
+		if f, _ := a.fault(); f != FaultNone {
+			return Proved{Token: p.Token, Fault: f}
 		}
 		return s.feed.prove(p.Token, p.Request, int(a.number("size", 10)))
 	case verb == "applied" && len(s.applies) > 0:
