@@ -14,8 +14,8 @@ func TestMemoryIsBoundedUnlessTheBoundLeavesTooLittle(t *testing.T) {
 		want          int64 // 0: an error
 	}{
 		{"32MiB", "256MiB", 32 << 20, 256 << 20},
-		{"1MiB", "161MiB", 1 << 20, 161 << 20},
-		{"1MiB", "160MiB", 0, 0},
+		{"1MiB", "193MiB", 1 << 20, 193 << 20},
+		{"1MiB", "192MiB", 0, 0},
 		{"256MiB", "256MiB", 0, 0},
 		{"1GiB", "2GiB", 1 << 30, 2 << 30},
 		{"32MiB", "none", 32 << 20, math.MaxInt64},
