@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -157,10 +158,13 @@ type bodyReader struct{ r io.Reader }
 
 func (b bodyReader) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = Errorf(CodeError, "the input broke off: %v", err).status(http.StatusBadRequest)
+	switch {
+	case err == nil, errors.Is(err, io.EOF):
+		return n, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return n, Errorf(CodeError, "the process that holds the store is ending, and the input had not ended").status(http.StatusRequestTimeout)
 	}
-	return n, err
+	return n, Errorf(CodeError, "the input broke off: %v", err).status(http.StatusBadRequest)
 }
 
 // nextChunks fills arena and cuts it into blocks of size; only the last of the body may be shorter.

@@ -119,8 +119,8 @@ const (
 	question routeKind = iota
 	// flow lasts as long as the client wants, or the server.
 	flow
-	// intake lasts as long as its body. A server that closes carries out what it takes in until whoever serves
-	// the connection gives up on it: a client that lost the answer could not know what has been stored.
+	// intake lasts as long as its body. A server that closes carries out what it takes in, and leaves the body
+	// closingPatience to end: a client that lost the answer could not know what has been stored.
 	intake
 )
 
@@ -207,71 +207,32 @@ func (s *Server) HTTPServer() *http.Server {
 	}
 }
 
-// Close refuses new requests, ends those that are being served, waits for them, and closes the node if
-// one was started. It may be called again. The store stays open.
-func (s *Server) Close() error {
-	s.mu.Lock()
-	if !s.closing {
-		s.closing = true
-		if s.active == 0 {
-			close(s.drained)
-		}
-	}
-	s.mu.Unlock()
-	s.group.Close()
-	<-s.drained
-	s.seeds.close()
-	s.mu.Lock()
-	n := s.node
-	s.node = nil
-	s.mu.Unlock()
-	if n == nil {
-		return nil
-	}
-	return n.Close()
-}
-
-func (s *Server) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return false
-	}
-	s.active++
-	return true
-}
-
-func (s *Server) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.active--
-	if s.closing && s.active == 0 {
-		close(s.drained)
-	}
-}
-
 // handle wraps a route: its context ends with the server, its error becomes a problem.
 func (s *Server) handle(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := s.bound(r.Context(), route.kind)
-		defer cancel()
 		switch {
 		case open[r.URL.Path]:
 			hurry(w, headerTimeout)
 		case route.kind == question:
 			hurry(w, answerTimeout)
 		}
+		r, release := s.bound(w, r, route.kind)
+		defer release()
+		ctx := r.Context()
 		tracked := &trackedWriter{ResponseWriter: w}
 		err := checkFlags(r.URL.Query())
 		if err == nil {
-			err = route.serve(tracked, r.WithContext(ctx))
+			err = route.serve(tracked, r)
 		}
 		s.metrics.request(tracked.status, err)
+		m, inMemory := w.(*memoryWriter)
+		// net/http takes a late body for the end of the client, who is told how far an append came nevertheless.
+		mute := route.kind != intake || inMemory
 		switch {
 		case err == nil:
-		case tracked.started || ctx.Err() != nil && s.group.Context().Err() != nil:
+		case tracked.started || mute && ctx.Err() != nil && s.group.Context().Err() != nil:
 			// The client must not take what it has for the whole.
-			if m, ok := w.(*memoryWriter); ok {
+			if inMemory {
 				m.body.CloseWithError(err)
 			}
 			panic(http.ErrAbortHandler)
@@ -280,29 +241,6 @@ func (s *Server) handle(route route) http.Handler {
 			writeProblem(w, ProblemOf(err))
 		}
 	})
-}
-
-// bound returns the context of a request.
-func (s *Server) bound(ctx context.Context, kind routeKind) (context.Context, context.CancelFunc) {
-	if kind == intake {
-		return context.WithCancel(ctx)
-	}
-	cancelTimeout := func() {}
-	if kind == question {
-		ctx, cancelTimeout = context.WithTimeout(ctx, answerTimeout)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	watched := s.group.Go(func(closing context.Context) {
-		select {
-		case <-closing.Done():
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	if !watched {
-		cancel()
-	}
-	return ctx, func() { cancel(); cancelTimeout() }
 }
 
 // trackedWriter knows whether an answer has begun.
@@ -338,6 +276,9 @@ func (s *Server) online(ctx context.Context) (*node.Node, error) {
 	defer func() { s.starting <- struct{}{} }()
 	if n := s.running(); n != nil {
 		return n, nil
+	}
+	if s.isClosing() {
+		return nil, errClosing // its node may be gone, and there is no other
 	}
 	if s.cfg.Start == nil {
 		return nil, Errorf(CodeError, "this process takes part in no network")

@@ -28,8 +28,10 @@ const (
 	DefaultCacheBytes = 32 << 20
 )
 
-// shutdownPatience is how long requests of other processes may take to notice the end.
-const shutdownPatience = 2 * time.Second
+// lastWords is how long connections of other processes may live once their requests have ended, which takes a second at
+// most: the last answers leave meanwhile, and who comes late hears that the process is ending. Then those are cut off
+// that read nothing or have sent no whole request.
+const lastWords = 500 * time.Millisecond
 
 // Options of Open.
 type Options struct {
@@ -133,19 +135,33 @@ func (h *Holder) Transport() http.RoundTripper { return h.server.Transport() }
 // Close ends what other processes do through this one, so that one of them can take the store over, and then
 // everything else.
 func (h *Holder) Close() error {
+	ctx, cutOff := context.WithCancel(context.Background())
+	defer cutOff()
+	servers, patience := lifecycle.NewGroup(), lifecycle.NewGroup()
 	for _, server := range append(h.web, h.http) {
 		if server == nil {
 			continue
 		}
-		h.group.Go(func(context.Context) {
-			ctx, cancel := context.WithTimeout(context.Background(), shutdownPatience)
-			defer cancel()
+		servers.Go(func(context.Context) {
+			// At once it accepts nothing more and lets idle connections go.
 			if server.Shutdown(ctx) != nil {
 				server.Close()
 			}
 		})
 	}
+	patience.Go(func(enough context.Context) {
+		defer cutOff()
+		<-h.server.Ended()
+		timer := time.NewTimer(lastWords)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-enough.Done():
+		}
+	})
 	errs := []error{h.server.Close()}
+	servers.Close()
+	patience.Close()
 	h.group.Close()
 	return errors.Join(append(errs, h.store.Close(), h.disk.Close())...)
 }
