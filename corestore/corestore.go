@@ -187,14 +187,19 @@ func (s *shared) load(ctx context.Context) error {
 	return nil
 }
 
+// readOnly is what a store that was opened read-only refuses writing with: ErrReadOnly, and why the datastore cannot be
+// written, such as a full disk, if it says so.
+func (s *shared) readOnly() error {
+	if r, ok := s.ds.(feed.ReadOnlyStore); ok && r.ReadOnly() != nil {
+		return fmt.Errorf("%w: %w", ErrReadOnly, r.ReadOnly())
+	}
+	return ErrReadOnly
+}
+
 // begin makes the primary key of a new store.
 func (s *shared) begin(ctx context.Context) error {
 	if s.opts.ReadOnly {
-		reason := ErrReadOnly
-		if r, ok := s.ds.(feed.ReadOnlyStore); ok && r.ReadOnly() != nil {
-			reason = r.ReadOnly() // such as a full disk
-		}
-		return fmt.Errorf("%w: no store here yet", reason)
+		return fmt.Errorf("%w: no store here yet", s.readOnly())
 	}
 	if given := s.opts.PrimaryKey; given != nil {
 		s.primary.key = *given

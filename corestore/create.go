@@ -20,7 +20,7 @@ func (s *Store) again(ctx context.Context, dk feed.DiscoveryKey, open func(conte
 		session, err := open(ctx)
 		switch {
 		case errors.Is(err, ErrRemoved) && s.opts.ReadOnly:
-			return nil, fmt.Errorf("%w: %w", ErrReadOnly, err)
+			return nil, fmt.Errorf("%w: %w", s.readOnly(), err)
 		case errors.Is(err, ErrRemoved):
 			if err := s.bringBack(ctx, dk); err != nil {
 				return nil, err
@@ -111,8 +111,11 @@ func (s *Store) openOrCreateOnce(ctx context.Context, want *record, opts feed.Op
 	created := false
 	sl, err := s.acquire(ctx, dk, func(ctx context.Context, sl *slot) (*feed.Feed, error) {
 		f, err := s.openStored(ctx, sl, opts, false)
-		if !errors.Is(err, ErrUnknownFeed) || errors.Is(err, ErrRemoved) || s.opts.ReadOnly {
+		switch {
+		case !errors.Is(err, ErrUnknownFeed) || errors.Is(err, ErrRemoved):
 			return f, err
+		case s.opts.ReadOnly:
+			return nil, fmt.Errorf("%w: %w", err, s.readOnly())
 		}
 		if s.deletions.hides(dk) {
 			return nil, errDeleting

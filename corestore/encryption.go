@@ -55,7 +55,7 @@ func (x index) encryption(ctx context.Context, dk feed.DiscoveryKey) (k feed.Enc
 // The error is ErrUnknownFeed, ErrReadOnly, ErrClosed, the datastore's, or wraps ctx's.
 func (s *Store) SetEncryptionKey(ctx context.Context, key feed.Key, k *feed.EncryptionKey) error {
 	if s.opts.ReadOnly {
-		return ErrReadOnly
+		return s.readOnly()
 	}
 	f, release, err := s.Resolve(ctx, key.DiscoveryKey())
 	if err != nil {

@@ -16,7 +16,8 @@ var (
 	ErrDefaultKey = errors.New("corestore: the store has another default feed")
 	// ErrClosed: the store, or the handle on it, is closed.
 	ErrClosed = errors.New("corestore: closed")
-	// ErrReadOnly: the call would write, and the store was opened read-only.
+	// ErrReadOnly: the call would write, and the store was opened read-only. What the datastore says of the reason, if it
+	// is a feed.ReadOnlyStore, is wrapped along with it.
 	ErrReadOnly = errors.New("corestore: read-only")
 	// ErrPrimaryKey: the primary key that was given is not the one of this store.
 	ErrPrimaryKey = errors.New("corestore: another primary key is stored")

@@ -11,7 +11,7 @@ import (
 // primary key, so the session can append (not in a read-only store). A name that was given to a feed
 // with Alias opens that feed, and then the session can append if the store has that feed's secret.
 //
-// The session is the caller's to close. The error is ErrName, ErrClosed, ErrUnknownFeed (not stored,
+// The session is the caller's to close. The error is ErrName, ErrClosed, ErrUnknownFeed with ErrReadOnly (not stored,
 // and the store is read-only), the datastore's, or wraps ctx's.
 func (s *Store) Named(ctx context.Context, name string) (*feed.Session, error) {
 	if err := checkName(name); err != nil {
@@ -60,8 +60,8 @@ func (s *Store) Paired(ctx context.Context, pair feed.KeyPair) (*feed.Session, e
 }
 
 // Keyed opens the feed of key, or makes an empty one that waits for peers and is remembered. The
-// session can append only if the store has the feed's secret. The error is ErrClosed, ErrUnknownFeed
-// (not stored, and the store is read-only), the datastore's, or wraps ctx's.
+// session can append only if the store has the feed's secret. The error is ErrClosed, ErrUnknownFeed with
+// ErrReadOnly (not stored, and the store is read-only), the datastore's, or wraps ctx's.
 func (s *Store) Keyed(ctx context.Context, key feed.Key) (*feed.Session, error) {
 	leave, err := s.enter()
 	if err != nil {

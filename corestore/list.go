@@ -244,7 +244,7 @@ func (s *Store) Alias(ctx context.Context, name string, key feed.Key) error {
 		return err
 	}
 	if s.opts.ReadOnly {
-		return ErrReadOnly
+		return s.readOnly()
 	}
 	leave, err := s.enter()
 	if err != nil {

@@ -46,7 +46,7 @@ func (s *Store) Remove(ctx context.Context, key feed.Key) error {
 // leave if there is no error.
 func (s *Store) takeFeed(ctx context.Context, key feed.Key) (n uint32, rec *record, leave func(), err error) {
 	if s.opts.ReadOnly {
-		return 0, nil, nil, ErrReadOnly
+		return 0, nil, nil, s.readOnly()
 	}
 	exit, err := s.enter()
 	if err != nil {

@@ -361,8 +361,8 @@ func TestReadOnly(t *testing.T) {
 		_, keyedErr := s.Keyed(ctx, feed.Key{1})
 		_, freshErr := s.Fresh(ctx)
 		for _, err := range []error{namedErr, keyedErr, freshErr} {
-			if !errors.Is(err, corestore.ErrUnknownFeed) {
-				t.Errorf("got %v, want ErrUnknownFeed", err)
+			if !errors.Is(err, corestore.ErrUnknownFeed) || !errors.Is(err, corestore.ErrReadOnly) {
+				t.Errorf("got %v, want ErrUnknownFeed and ErrReadOnly", err)
 			}
 		}
 		for _, err := range []error{s.Alias(ctx, "b", session.Key()), s.SetValue(ctx, "v", nil)} {

@@ -27,7 +27,7 @@ func (s *Store) SetValue(ctx context.Context, key string, value []byte) error {
 		return err
 	}
 	if s.opts.ReadOnly {
-		return ErrReadOnly
+		return s.readOnly()
 	}
 	leave, err := s.enter()
 	if err != nil {

@@ -56,28 +56,46 @@ func TestCloseCarriesOutWhatItTakesIn(t *testing.T) {
 	}
 }
 
-// TestFullDiskIsTold: who cannot write because the store was opened read-only hears why, and not that a secret is missing.
+// TestFullDiskIsTold: who cannot write because the store was opened read-only hears why, and not that a secret or a feed is
+// missing.
 func TestFullDiskIsTold(t *testing.T) {
 	ctx, ds := t.Context(), dssync.MutexWrap(datastore.NewMapDatastore())
-	for _, opts := range []corestore.Options{{}, {ReadOnly: true}} {
-		store, err := corestore.Open(ctx, ds, opts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cfg := Config{Store: store}
-		if opts.ReadOnly {
-			cfg.ReadOnly = feed.ErrNoSpace
-		}
-		s := New(cfg)
-		if !opts.ReadOnly {
-			named(t, s, "log", "block").Close()
-		}
-		status, body := call(t, s.Transport(), "POST", "/v1/cores/log/blocks", "more")
-		if want := map[bool]int{false: http.StatusOK, true: http.StatusInsufficientStorage}[opts.ReadOnly]; status != want {
-			t.Errorf("status %d, want %d: %s", status, want, body)
-		}
-		if err := errors.Join(s.Close(), store.Close()); err != nil {
-			t.Error(err)
+	store, err := corestore.Open(ctx, ds, corestore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named(t, New(Config{Store: store}), "log", "block").Close()
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	store, err = corestore.Open(ctx, fullDisk{ds}, corestore.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(Config{Store: store, ReadOnly: feed.ErrNoSpace})
+	for _, r := range []struct{ method, path, body string }{
+		{"POST", "/v1/cores/log/blocks", "more"},
+		{"POST", "/v1/cores/log/truncate", `{"length":0}`},
+		{"POST", "/v1/cores/log/clear", `{"start":0,"end":1}`},
+		{"POST", "/v1/cores", `{"name":"new"}`},
+		{"POST", "/v1/cores", `{"key":"` + feed.Key{1}.String() + `"}`},
+		{"POST", "/v1/cores/log/seed", ""},
+		{"DELETE", "/v1/cores/log", ""},
+		{"DELETE", "/v1/cores/log?purge=1", ""},
+	} {
+		if status, body := call(t, s.Transport(), r.method, r.path, r.body); status != http.StatusInsufficientStorage {
+			t.Errorf("%s %s: status %d, want %d: %s", r.method, r.path, status, http.StatusInsufficientStorage, body)
 		}
 	}
+	if status, body := call(t, s.Transport(), "GET", "/v1/cores/log", ""); status != http.StatusOK {
+		t.Errorf("reading: status %d: %s", status, body)
+	}
+	if err := errors.Join(s.Close(), store.Close()); err != nil {
+		t.Error(err)
+	}
 }
+
+// fullDisk is a datastore that was opened read-only because the disk is full.
+type fullDisk struct{ datastore.Batching }
+
+func (fullDisk) ReadOnly() error { return feed.ErrNoSpace }
