@@ -23,20 +23,27 @@ func (s *Store) Named(ctx context.Context, name string) (*feed.Session, error) {
 	}
 	defer leave()
 	full := Name{Namespace: s.ns, Name: name}
+	pair := s.KeyPair(name)
+	m := manifest(s.opts.ManifestVersion, pair.Public())
+	rec := &record{key: m.Key(), kind: derivedSecret, origin: full, names: []Name{full}}
 	dk, ok, err := s.index.named(ctx, full)
 	if err != nil {
 		return nil, err
 	}
 	if ok {
 		session, err := s.openNamed(ctx, dk)
-		if !errors.Is(err, ErrUnknownFeed) {
+		switch {
+		case errors.Is(err, ErrUnknownFeed):
+			// Only a datastore without atomic batches leaves a name without a feed. The feed is made.
+		case err != nil || dk != rec.key.DiscoveryKey() || s.opts.ReadOnly || session.Info().Writable:
 			return session, err
+		default:
+			// The feed was deleted after its name was read, and opened again by its key: it lacks its name and its secret.
+			if err := session.Close(); err != nil {
+				return nil, err
+			}
 		}
-		// Only a datastore without atomic batches leaves a name without a feed. The feed is made.
 	}
-	pair := s.KeyPair(name)
-	m := manifest(s.opts.ManifestVersion, pair.Public())
-	rec := &record{key: m.Key(), kind: derivedSecret, origin: full, names: []Name{full}}
 	return s.openOrCreate(ctx, rec, feed.Options{Manifest: m, KeyPair: &pair})
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -310,4 +311,48 @@ func TestEachFeedIsOpenOnce(t *testing.T) {
 			}
 		}
 	})
+}
+
+// renaming calls then, once, when a name has been read.
+type renaming struct {
+	datastore.Batching
+	then func()
+}
+
+func (r *renaming) Get(ctx context.Context, k datastore.Key) ([]byte, error) {
+	b, err := r.Batching.Get(ctx, k)
+	if then := r.then; then != nil && strings.HasPrefix(k.String(), "/store/name/") {
+		r.then = nil
+		then()
+	}
+	return b, err
+}
+
+// TestNamedCanAppendToWhatWasDeletedAndOpenedByKey since its name was read: the feed that is stored then has neither name
+// nor secret.
+func TestNamedCanAppendToWhatWasDeletedAndOpenedByKey(t *testing.T) {
+	ctx := t.Context()
+	ds := &renaming{Batching: newMemory()}
+	s := open(t, ds, corestore.Options{})
+	first := must(t)(s.Named(ctx, "log"))
+	key := first.Key()
+	appendText(t, first, "before")
+	ds.then = func() {
+		if err := s.Delete(ctx, key, corestore.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+		must(t)(s.Keyed(ctx, key))
+	}
+	again := must(t)(s.Named(ctx, "log"))
+	if ds.then != nil {
+		t.Fatal("no name was read")
+	}
+	appendText(t, again, "after")
+	if info := again.Info(); again.Key() != key || info.Fork == 0 {
+		t.Errorf("feed %s of fork %d, want %s past fork 0", again.Key(), info.Fork, key)
+	}
+	if found, ok, err := s.LookupName(ctx, "log"); err != nil || !ok || found != key {
+		t.Errorf("the name leads to %s, %t, %v; want %s", found, ok, err, key)
+	}
+	wantBlocks(t, again, "after")
 }
