@@ -20,6 +20,8 @@ func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
 	st := s.cfg.Status
 	st.Ready = s.ready.Load()
 	st.Uptime = int64(time.Since(s.started).Seconds())
+	// In JSON what may hold several is a list, also of none.
+	st.Shape.Bootstrap, st.Shape.Listen = append([]string{}, st.Shape.Bootstrap...), append([]string{}, st.Shape.Listen...)
 	if r.URL.Query().Get("brief") == "1" {
 		return writeJSON(w, http.StatusOK, st)
 	}
