@@ -78,18 +78,21 @@ func (a *app) bootstrap(cmd *cobra.Command, addrsFile string) error {
 	return err
 }
 
+// release is the result of version.
+type release struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision"` // the commit; empty if the tool chain has not recorded it
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
 		Args:  exactArgs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			v := struct {
-				Version  string `json:"version"`
-				Revision string `json:"revision"`
-				Go       string `json:"go"`
-				Platform string `json:"platform"`
-			}{version(), revision(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+			v := release{version(), revision(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
 			return a.out.Object(v, fmt.Sprintf("p2pcore %s (%s, %s)", v.Version, v.Go, v.Platform))
 		},
 	}

@@ -68,7 +68,7 @@ func (o *Out) ObjectAside(v any, text string) error {
 		return nil
 	}
 	if o.Progress == JSON && !o.JSON {
-		return o.json(map[string]any{"event": "result", "result": v})
+		return o.json(ResultLine{Event: "result", Result: v})
 	}
 	return o.objectTo(o.Stderr, v, text)
 }
@@ -98,7 +98,8 @@ func (o *Out) Note(format string, args ...any) {
 	if o.Quiet {
 		return
 	}
-	o.aside(map[string]any{"event": "note", "message": fmt.Sprintf(format, args...)}, fmt.Sprintf(format, args...))
+	message := fmt.Sprintf(format, args...)
+	o.aside(NoteLine{Event: "note", Message: message}, message)
 }
 
 // Waiting writes what a command is waiting for.
@@ -106,7 +107,7 @@ func (o *Out) Waiting(reason, message string) {
 	if o.Quiet {
 		return
 	}
-	o.aside(map[string]any{"event": "waiting", "reason": reason, "message": message}, "waiting: "+message)
+	o.aside(WaitingLine{Event: "waiting", Message: message, Reason: reason}, "waiting: "+message)
 }
 
 // Fail writes a command's error: one line.
@@ -119,14 +120,10 @@ func (o *Out) Fail(p *api.Problem) {
 		fmt.Fprintln(o.Stderr, "p2pcore: "+line)
 		return
 	}
-	e := map[string]any{"event": "error", "error": p.Code.String(), "exit": int(p.Code), "message": line}
-	if p.Reason != "" {
-		e["reason"] = p.Reason
-	}
-	o.json(e)
+	o.json(ErrorLine{Error: p.Code.String(), Event: "error", Exit: int(p.Code), Message: line, Reason: p.Reason})
 }
 
-func (o *Out) aside(object map[string]any, text string) {
+func (o *Out) aside(object any, text string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.clear()
@@ -158,14 +155,7 @@ func (o *Out) Show(what string, e api.Event, final bool) {
 	now := time.Now()
 	switch o.Progress {
 	case JSON:
-		o.json(struct {
-			Event string  `json:"event"`
-			Done  uint64  `json:"done"`
-			Total uint64  `json:"total"`
-			Bytes uint64  `json:"bytes"`
-			Peers int     `json:"peers"`
-			Rate  float64 `json:"rate"`
-		}{"progress", e.Done, e.Total, e.Bytes, e.Peers, e.Rate})
+		o.json(ProgressLine{Event: "progress", Done: e.Done, Total: e.Total, Bytes: e.Bytes, Peers: e.Peers, Rate: e.Rate})
 	case Plain:
 		if !final && now.Sub(o.shown) < plainInterval {
 			return
