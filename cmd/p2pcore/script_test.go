@@ -156,6 +156,19 @@ func scriptCode(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+	if args[1] == "p2pcore" {
+		checkOutput(ts, args[2:], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
+}
+
+// checkOutput wants JSON to be what printedBy and asides say.
+func checkOutput(ts *testscript.TestScript, args []string, stdout, stderr string) {
+	if wrong := checkLines(args, stdout); wrong != "" {
+		ts.Fatalf("p2pcore %s is not to print %s", args[0], wrong)
+	}
+	if wrong := checkAsides(args, stderr); wrong != "" {
+		ts.Fatalf("p2pcore %s is not to print to stderr %s", args[0], wrong)
+	}
 }
 
 func processes(ts *testscript.TestScript) map[string]*process {
@@ -250,6 +263,7 @@ func scriptFinish(ts *testscript.TestScript, neg bool, args []string) {
 	if got := strconv.Itoa(p.cmd.ProcessState.ExitCode()); got != args[1] {
 		ts.Fatalf("%s ended with %s, want %s", args[0], got, args[1])
 	}
+	checkOutput(ts, p.cmd.Args[1:], p.stdout.String(), p.stderr.String())
 }
 
 func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
