@@ -78,6 +78,7 @@ type Store struct {
 	handleMu sync.Mutex
 	closed   bool // not of the root, whose end is shared.closing
 	sessions map[*feed.Session]struct{}
+	ended    int // sessions taken out, for shrink.Delete
 }
 
 // shared is what a store and its namespaces have in common.
@@ -105,6 +106,7 @@ type shared struct {
 	closing  bool
 	standard defaultRecord // which feed is the default
 	slots    map[feed.DiscoveryKey]*slot
+	gone     int // slots taken out, for shrink.Delete
 	onOpen   callbacks[func(*feed.Feed)]
 	onRemove callbacks[func(feed.DiscoveryKey, *feed.Feed)]
 	onActive callbacks[func(*feed.Feed, bool)]

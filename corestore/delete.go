@@ -135,7 +135,7 @@ func (s *shared) evict(ctx context.Context, dk feed.DiscoveryKey) (done func(), 
 		}
 		return func() {
 			s.mu.Lock()
-			delete(s.slots, dk)
+			s.dropLocked(dk)
 			close(sl.busy)
 			sl.busy = nil
 			s.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/p2pcore/p2pcore/feed"
 	"github.com/p2pcore/p2pcore/internal/lifecycle"
+	"github.com/p2pcore/p2pcore/internal/shrink"
 )
 
 // slot is one open feed, or one that is being opened or closed.
@@ -74,7 +75,7 @@ func (s *shared) fill(ctx context.Context, sl *slot, open func(context.Context, 
 	close(sl.busy)
 	sl.busy = nil
 	if err != nil {
-		delete(s.slots, sl.dk)
+		s.dropLocked(sl.dk)
 		return nil, err
 	}
 	sl.feed = f
@@ -108,6 +109,9 @@ func (s *shared) expire(sl *slot) {
 	}
 }
 
+// dropLocked takes a slot out. mu is held.
+func (s *shared) dropLocked(dk feed.DiscoveryKey) { shrink.Delete(&s.slots, dk, &s.gone) }
+
 // takeIdle keeps everybody from a feed that nobody uses, for closeIdle; false if somebody does. mu is held.
 func (s *shared) takeIdle(sl *slot) bool {
 	if sl.refs > 0 || sl.busy != nil || s.slots[sl.dk] != sl {
@@ -125,7 +129,7 @@ func (s *shared) takeIdle(sl *slot) bool {
 func (s *shared) closeIdle(sl *slot) error {
 	err := sl.feed.Close()
 	s.mu.Lock()
-	delete(s.slots, sl.dk)
+	s.dropLocked(sl.dk)
 	close(sl.busy)
 	s.mu.Unlock()
 	s.opts.Logger.Debug("idle feed closed", "feed", sl.dk.Short())
@@ -177,7 +181,7 @@ func (s *Store) session(sl *slot, opts feed.SessionOptions) (*feed.Session, erro
 	// with the handle.
 	opts.OnClose = func() {
 		s.handleMu.Lock()
-		delete(s.sessions, session)
+		shrink.Delete(&s.sessions, session, &s.ended)
 		s.handleMu.Unlock()
 		s.sessionEnds(sl)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/internal/shrink"
 	hyper "github.com/p2pcore/p2pcore/protocol"
 )
 
@@ -47,7 +48,7 @@ func (r *Replicator) AddCore(f *feed.Feed) (remove func(), err error) {
 		r.tellPush(e)
 		last := !e.wanted() && r.entries[dk] == e
 		if last && e.release == nil {
-			delete(r.entries, dk) // nobody else holds the feed open
+			shrink.Delete(&r.entries, dk, &r.gone) // nobody else holds the feed open
 			r.leaving[e] = struct{}{}
 		}
 		mine := last && e.release == nil

@@ -1,6 +1,9 @@
 package node
 
-import "github.com/p2pcore/p2pcore/feed"
+import (
+	"github.com/p2pcore/p2pcore/feed"
+	"github.com/p2pcore/p2pcore/internal/shrink"
+)
 
 // onRemove follows the store: the feed of dk leaves the group. Its channels close on every connection, and it is not
 // announced any more. The store lets nobody open the feed until this returns, so nothing here waits for the store, nor for
@@ -13,7 +16,7 @@ func (r *Replicator) onRemove(dk feed.DiscoveryKey, f *feed.Feed) {
 		r.mu.Unlock()
 		return
 	}
-	delete(r.entries, dk)
+	shrink.Delete(&r.entries, dk, &r.gone)
 	r.leaving[e] = struct{}{}
 	if e.linger != nil {
 		e.linger()

@@ -14,6 +14,7 @@ import (
 	"github.com/p2pcore/p2pcore/dht"
 	"github.com/p2pcore/p2pcore/feed"
 	"github.com/p2pcore/p2pcore/internal/lifecycle"
+	"github.com/p2pcore/p2pcore/internal/shrink"
 	hyper "github.com/p2pcore/p2pcore/protocol"
 )
 
@@ -83,6 +84,7 @@ type Replicator struct {
 	announced  map[feed.DiscoveryKey]func()     // under mu: by AnnounceAll; the functions end it
 	members    map[memberKey]*member            // under mu: the peers of the group; changed with memberTurn
 	leaving    map[*entry]struct{}              // under mu: out of entries, and not in retired yet
+	gone, left int                              // under mu: taken out of entries, and of leaving, for shrink.Delete
 	retired    hyper.Stats                      // under mu: the sum of all entries that were dropped
 	last       []func(ctx context.Context)      // under mu: what Close calls in the end
 	closed     bool                             // under mu
@@ -345,7 +347,7 @@ func (r *Replicator) reap(e *entry) {
 		r.reapLater(e)
 		return
 	}
-	delete(r.entries, e.dk)
+	shrink.Delete(&r.entries, e.dk, &r.gone)
 	r.leaving[e] = struct{}{}
 	r.mu.Unlock()
 	r.drop(e)
@@ -361,7 +363,7 @@ func (r *Replicator) drop(e *entry) {
 	}
 	stats := e.x.Stats()
 	r.mu.Lock()
-	delete(r.leaving, e)
+	shrink.Delete(&r.leaving, e, &r.left)
 	r.retired.Retire(stats)
 	release := e.release
 	e.release = nil

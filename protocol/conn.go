@@ -70,6 +70,7 @@ type Conn struct {
 	mu         sync.Mutex
 	mux        *muxer.Mux
 	links      map[feed.DiscoveryKey]*link
+	gone       int             // links taken out, for shrink.Delete
 	undecided  []*muxer.Remote // opens of the remote that wait for a resolve, oldest first
 	resolving  int             // goroutines that resolve
 	violations int

@@ -7,6 +7,7 @@ import (
 	"github.com/p2pcore/p2pcore/feed"
 	"github.com/p2pcore/p2pcore/internal/muxer"
 	"github.com/p2pcore/p2pcore/internal/replica"
+	"github.com/p2pcore/p2pcore/internal/shrink"
 	"github.com/p2pcore/p2pcore/internal/wire"
 )
 
@@ -77,7 +78,7 @@ func (c *Conn) Detach(x *Exchange) {
 		c.mu.Unlock()
 		return
 	}
-	delete(c.links, x.dk)
+	shrink.Delete(&c.links, x.dk, &c.gone)
 	c.closeChannel(l)
 	c.mu.Unlock()
 	signal(c.wake)

@@ -27,6 +27,7 @@ type Group struct {
 	idle     chan struct{} // made by the first Close; closed when closing and nothing runs
 	children map[*Group]struct{}
 	alarms   map[*alarm]struct{}
+	gone     int // alarms taken out, for shrink.Delete
 }
 
 // NewGroup returns an open group.

@@ -3,6 +3,8 @@ package lifecycle
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/p2pcore/p2pcore/internal/shrink"
 )
 
 // AfterFunc runs fn in a goroutine of g after d, unless stop is called or g
@@ -64,7 +66,7 @@ func (g *Group) fired(a *alarm) bool {
 	if _, armed := g.alarms[a]; !armed {
 		return false
 	}
-	delete(g.alarms, a)
+	shrink.Delete(&g.alarms, a, &g.gone)
 	if g.closing || g.context().Err() != nil {
 		return false
 	}
@@ -79,7 +81,7 @@ func (g *Group) disarm(a *alarm) bool {
 	if _, armed := g.alarms[a]; !armed {
 		return false
 	}
-	delete(g.alarms, a)
+	shrink.Delete(&g.alarms, a, &g.gone)
 	a.stop()
 	return true
 }

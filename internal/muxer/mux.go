@@ -1,6 +1,10 @@
 package muxer
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/p2pcore/p2pcore/internal/shrink"
+)
 
 // Mux is one side of a multiplexed stream. The zero value is not usable; see New.
 type Mux struct {
@@ -13,6 +17,7 @@ type Mux struct {
 	remoteOpen int // entries of remote that are in use
 
 	open    map[name]*Channel   // every channel that is not closed, under each of its names
+	gone    int                 // names taken out of open, for shrink.Delete
 	waiting map[name][]*Channel // opened here, not there yet; also closed ones whose id is not free yet
 	pending map[name][]*Remote  // opened there, undecided here
 
@@ -198,7 +203,7 @@ func (m *Mux) markClosed(c *Channel) {
 	c.closed = true
 	m.out.orphaned += c.unwritten
 	for _, n := range c.names {
-		delete(m.open, n)
+		shrink.Delete(&m.open, n, &m.gone)
 	}
 }
 
