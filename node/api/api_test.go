@@ -270,6 +270,7 @@ func TestParseRangeHeader(t *testing.T) {
 		"": "0-10 false", "bytes=2-4": "2-5 true", "bytes=2-": "2-10 true", "bytes=-3": "7-10 true", "bytes=-30": "0-10 true",
 		"bytes=9-99": "9-10 true", "bytes=10-": "error", "bytes=-0": "error", "bytes=4-2": "0-10 false", "bytes=1-2,4-5": "0-10 false",
 		"lines=1-2": "0-10 false", "bytes=x-2": "0-10 false", "bytes=3": "0-10 false",
+		"bytes=18446744073709551616-": "error", "bytes=2-18446744073709551616": "2-10 true", "bytes=-18446744073709551616": "0-10 true",
 	} {
 		part, partial, err := parseRangeHeader(header, 10)
 		got := fmt.Sprintf("%d-%d %v", part.start, part.end, partial)

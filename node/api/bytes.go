@@ -248,8 +248,8 @@ func parseRangeHeader(header string, size uint64) (part byteRange, partial bool,
 		return whole, false, nil
 	}
 	if first == "" {
-		n, err := strconv.ParseUint(last, 10, 63)
-		if err != nil {
+		n, ok := parsePosition(last)
+		if !ok {
 			return whole, false, nil
 		}
 		if n == 0 || size == 0 {
@@ -257,14 +257,14 @@ func parseRangeHeader(header string, size uint64) (part byteRange, partial bool,
 		}
 		return byteRange{size - min(n, size), size}, true, nil
 	}
-	start, err := strconv.ParseUint(first, 10, 63)
-	if err != nil {
+	start, ok := parsePosition(first)
+	if !ok {
 		return whole, false, nil
 	}
 	end := size
 	if last != "" {
-		n, err := strconv.ParseUint(last, 10, 63)
-		if err != nil || n < start {
+		n, ok := parsePosition(last)
+		if !ok || n < start {
 			return whole, false, nil
 		}
 		end = min(n+1, size)
@@ -273,6 +273,12 @@ func parseRangeHeader(header string, size uint64) (part byteRange, partial bool,
 		return whole, true, errRange
 	}
 	return byteRange{start, end}, true, nil
+}
+
+// parsePosition reads a position or a length of a range. One that is too large for a number is past every end.
+func parsePosition(s string) (n uint64, ok bool) {
+	n, err := strconv.ParseUint(s, 10, 63)
+	return n, err == nil || errors.Is(err, strconv.ErrRange)
 }
 
 var errRange = errors.New("api: range not satisfiable")
