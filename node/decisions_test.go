@@ -23,6 +23,7 @@ func TestDecisionsAreCounted(t *testing.T) {
 	a := newNode(t, sa, WithHandshakeKey(door.Key()))
 	member, stranger := newNode(t, sb, WithHandshakeKey(door.Key())), newNode(t, sc)
 	connect(t, member, a)
+	eventually(t, "the member is let in", func() bool { return a.Figures().Decisions.ConnectionsAccepted > 0 })
 	if d := a.Figures().Decisions; d.ConnectionsAccepted != 1 || d.DoorsRefused != 0 || d.ConnectionsRefused != 0 {
 		t.Errorf("with a member: %+v", d)
 	}

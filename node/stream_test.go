@@ -70,9 +70,7 @@ func TestBadOpeningsAreReset(t *testing.T) {
 			if _, err := s.Write(data); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.CloseWrite(); err != nil {
-				t.Fatal(err)
-			}
+			_ = s.CloseWrite() // an error if the reset is here already
 			if got, err := io.ReadAll(s); err == nil || len(got) > 0 {
 				t.Errorf("read %x, %v; want nothing and a reset", got, err)
 			}
