@@ -223,25 +223,48 @@ func TestListenFunctionsMayCallBack(t *testing.T) {
 	}
 }
 
+// neighbours are two replicators that can reach each other, and a feed of one block in the store of a.
+type neighbours struct {
+	*town
+	sa, sb *corestore.Store
+	a, b   *Replicator
+	key    feed.Key
+}
+
+func newNeighbours(t *testing.T) *neighbours {
+	n := &neighbours{town: newTown(t), sa: newStore(t), sb: newStore(t)}
+	n.a, n.b = n.settle("a", n.sa, nil), n.settle("b", n.sb, nil)
+	f := named(t, n.sa, "log")
+	appendBlocks(t, f, "block")
+	n.key = f.Key()
+	return n
+}
+
+// meet has b open a stream to a because of the feed.
+func (n *neighbours) meet(t *testing.T) {
+	t.Helper()
+	if err := n.b.HandlePeer("a", n.key.DiscoveryKey(), n.to("b", "a")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// removes takes the feed out of a's store.
+func (n *neighbours) removes(t *testing.T) {
+	if err := n.sa.Remove(context.Background(), n.key); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestDiscoveryKeyHooksMayTakeOutTheFeed that a peer has popped up for, and open it.
 func TestDiscoveryKeyHooksMayTakeOutTheFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newTown(t)
-		sa, sb := newStore(t), newStore(t)
-		a, b := w.settle("a", sa, nil), w.settle("b", sb, nil)
-		f := named(t, sa, "log")
-		appendBlocks(t, f, "block")
-		key := f.Key()
-		a.OnDiscoveryKey(f.DiscoveryKey(), func(string, *hyper.Conn) {
-			if err := sa.Remove(context.Background(), key); err != nil {
-				t.Error(err)
-			}
-			keyed(t, sa, key)
+		n := newNeighbours(t)
+		n.a.OnDiscoveryKey(n.key.DiscoveryKey(), func(string, *hyper.Conn) {
+			n.removes(t)
+			keyed(t, n.sa, n.key)
 		})
-		reader := keyed(t, sb, key)
-		if err := b.HandlePeer("a", key.DiscoveryKey(), w.to("b", "a")); err != nil {
-			t.Fatal(err)
-		}
+		reader := keyed(t, n.sb, n.key)
+		n.meet(t)
 		wantBlocks(t, reader, "block")
 	})
 }
@@ -249,27 +272,18 @@ func TestDiscoveryKeyHooksMayTakeOutTheFeed(t *testing.T) {
 // TestExtensionHandlersMayTakeOutTheirFeed: the application's own, of a feed's exchange.
 func TestExtensionHandlersMayTakeOutTheirFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newTown(t)
-		sa, sb := newStore(t), newStore(t)
-		a, b := w.settle("a", sa, nil), w.settle("b", sb, nil)
-		f := named(t, sa, "log")
-		appendBlocks(t, f, "block")
-		key := f.Key()
+		n := newNeighbours(t)
 		taken := make(chan struct{})
-		if _, err := a.Exchange(f.DiscoveryKey()).OnExtension("x", func(context.Context, hyper.Peer, []byte) {
+		if _, err := n.a.Exchange(n.key.DiscoveryKey()).OnExtension("x", func(context.Context, hyper.Peer, []byte) {
 			defer close(taken)
-			if err := sa.Remove(context.Background(), key); err != nil {
-				t.Error(err)
-			}
+			n.removes(t)
 		}); err != nil {
 			t.Fatal(err)
 		}
-		wantBlocks(t, keyed(t, sb, key)) // opens it
-		if err := b.HandlePeer("a", key.DiscoveryKey(), w.to("b", "a")); err != nil {
-			t.Fatal(err)
-		}
+		wantBlocks(t, keyed(t, n.sb, n.key)) // opens it
+		n.meet(t)
 		synctest.Wait()
-		if err := b.Exchange(key.DiscoveryKey()).Broadcast("x", nil); err != nil {
+		if err := n.b.Exchange(n.key.DiscoveryKey()).Broadcast("x", nil); err != nil {
 			t.Fatal(err)
 		}
 		<-taken

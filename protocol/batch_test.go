@@ -61,13 +61,6 @@ func TestABatchLargerThanTheInboxIsWorkedOff(t *testing.T) {
 		if len(answers) != 1 || answers[0].typ != wire.TypeData {
 			t.Errorf("the request at the end of the batch is answered with %v", answers)
 		}
-		if n := c.Stats().Violations; n != 0 {
-			t.Errorf("%d violations", n)
-		}
-		select {
-		case err := <-done:
-			t.Errorf("ended with %v", err)
-		default:
-		}
+		wantUnharmed(t, c, done)
 	})
 }

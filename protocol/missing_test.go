@@ -95,15 +95,21 @@ func TestAMissingTreeNodeIsNotAvailable(t *testing.T) {
 		if m := ask(merkle.Request{Hash: &merkle.HashRequest{Index: 20, Nodes: 2}}); !unavailable(m, id) {
 			t.Errorf("a lost hash: answered with %+v", m)
 		}
-		if n := c.Stats().Violations; n != 0 {
-			t.Errorf("%d violations", n)
-		}
-		select {
-		case err := <-done:
-			t.Errorf("ended with %v", err)
-		default:
-		}
+		wantUnharmed(t, c, done)
 	})
+}
+
+// wantUnharmed wants a connection to have found no fault with its remote, and to go on.
+func wantUnharmed(t *testing.T, c *Conn, done <-chan error) {
+	t.Helper()
+	if n := c.Stats().Violations; n != 0 {
+		t.Errorf("%d violations", n)
+	}
+	select {
+	case err := <-done:
+		t.Errorf("ended with %v", err)
+	default:
+	}
 }
 
 // loseFirstNodes deletes the tree nodes that are above the first 64 blocks and nothing else, of a feed that is not open.

@@ -135,7 +135,7 @@ func (h *Holder) Transport() http.RoundTripper { return h.server.Transport() }
 // Close ends what other processes do through this one, so that one of them can take the store over, and then
 // everything else.
 func (h *Holder) Close() error {
-	ctx, cutOff := context.WithCancel(context.Background())
+	ctx, cutOff := context.WithCancel(h.group.Context())
 	defer cutOff()
 	servers, patience := lifecycle.NewGroup(), lifecycle.NewGroup()
 	for _, server := range append(h.web, h.http) {
