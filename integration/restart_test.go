@@ -207,7 +207,8 @@ func (d *killedDaemon) append(ctx context.Context, seed int) {
 	rng := rand.New(rand.NewPCG(uint64(seed), 1))
 	for ctx.Err() == nil {
 		key := d.own[rng.IntN(len(d.own))]
-		d.up.RLock() // while it is restarted there is nobody to append to
+		//lint:ignore SA2001 it waits for a restart, during which there is nobody to append to
+		d.up.RLock()
 		d.up.RUnlock()
 		var out api.Appended
 		err := d.call("POST", "/cores/"+key.String()+"/blocks?chunk=100", bytes.Repeat([]byte("x"), restartBlockSize), &out)

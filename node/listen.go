@@ -12,7 +12,6 @@ import (
 type listening struct {
 	// under Replicator.mu
 	announce, lookup int
-	users            int  // calls that hold or wait for the turn
 	removed          bool // the feed has left the group: nothing is wanted until it is back
 	concealed        bool // the policy keeps it from being announced
 

@@ -26,7 +26,6 @@ type plug struct {
 	other   *plug
 	mux     *muxer.Mux
 	channel *muxer.Channel // nil: none is open here
-	opened  bool           // on both sides
 	writing bool
 	last    time.Duration // when the last frame arrives
 	reopens int

@@ -67,15 +67,6 @@ func startDaemon(t *testing.T, dir string, env []string, args ...string) *daemon
 	return d
 }
 
-// kill ends the daemon at once.
-func (d *daemon) kill(t *testing.T) {
-	t.Helper()
-	if err := d.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	<-d.ended
-}
-
 // TestDaemonEndsWhateverItsPeersDo has peers and clients of each kind that ask and never read an answer.
 func TestDaemonEndsWhateverItsPeersDo(t *testing.T) {
 	t.Parallel()

@@ -7,7 +7,8 @@ import (
 
 	"golang.org/x/crypto/chacha20"
 	"golang.org/x/crypto/chacha20poly1305"
-	"golang.org/x/crypto/poly1305" //nolint:staticcheck // the construction is not chacha20poly1305's
+	//lint:ignore SA1019 the construction is not chacha20poly1305's
+	"golang.org/x/crypto/poly1305"
 )
 
 // Tags of libsodium's secretstream. All that matters is that the bit of tagRekey changes the key.
