@@ -207,8 +207,8 @@ func (d *killedDaemon) append(ctx context.Context, seed int) {
 	rng := rand.New(rand.NewPCG(uint64(seed), 1))
 	for ctx.Err() == nil {
 		key := d.own[rng.IntN(len(d.own))]
-		//lint:ignore SA2001 it waits for a restart, during which there is nobody to append to
 		d.up.RLock()
+		//lint:ignore SA2001 this waits for a restart, during which there is nobody to append to
 		d.up.RUnlock()
 		var out api.Appended
 		err := d.call("POST", "/cores/"+key.String()+"/blocks?chunk=100", bytes.Repeat([]byte("x"), restartBlockSize), &out)
