@@ -187,6 +187,13 @@ func (d *Disk) FreeSpace() (uint64, error) { return d.ds.FreeSpace() }
 // UsedSpace returns how many bytes the database's files take.
 func (d *Disk) UsedSpace() uint64 { return d.ds.DB.Metrics().DiskSpaceUsage() }
 
+// Memory returns how many bytes of memory the cache holds, and how many the write buffers, also those that are kept for later.
+// The cache may take what the write buffers leave of their own.
+func (d *Disk) Memory() (cache, tables uint64) {
+	m := d.ds.DB.Metrics()
+	return uint64(m.BlockCache.Size), m.MemTable.Size + m.MemTable.ZombieSize
+}
+
 // Dir returns the directory that was opened.
 func (d *Disk) Dir() string { return d.dir }
 

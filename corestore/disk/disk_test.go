@@ -320,6 +320,29 @@ func TestReserveRefusesBatches(t *testing.T) {
 	}
 }
 
+// TestMemory holds the store to what Options say of its write buffers, while it writes forty times as much.
+func TestMemory(t *testing.T) {
+	d := mustOpen(t, t.TempDir(), small())
+	value := bytes.Repeat([]byte{'v'}, 64<<10)
+	var most uint64
+	for i := range 40 << 20 / len(value) {
+		if err := d.Datastore().Put(t.Context(), datastore.NewKey(fmt.Sprint("/", i)), value); err != nil {
+			t.Fatal(err)
+		}
+		_, tables := d.Memory()
+		most = max(most, tables)
+	}
+	if most < 1<<20 || most > 4<<20 {
+		t.Errorf("write buffers hold %d bytes, want those of one to four buffers of 1 MiB", most)
+	}
+	if _, err := d.Datastore().Get(t.Context(), datastore.NewKey("/0")); err != nil { // from a table on the disk
+		t.Fatal(err)
+	}
+	if cache, _ := d.Memory(); cache < uint64(len(value)) {
+		t.Errorf("the cache holds %d bytes after a block of %d was read", cache, len(value))
+	}
+}
+
 func TestLoggerDropsRepeatedLines(t *testing.T) {
 	var out bytes.Buffer
 	l := newLogger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), nil)

@@ -72,5 +72,5 @@ func TestDocker(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	play(t, m, *dockerAll, dockerBounds)
+	play(t, m, *dockerAll)
 }

@@ -23,6 +23,7 @@ func TestNamespaces(t *testing.T) {
 	binary := filepath.Join(dir, "p2pcore")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	t.Setenv("CGO_ENABLED", "0") // as in make build and in the image: the store's memory is on Go's heap
 	if err := run(ctx, "go", "build", "-o", binary, "github.com/p2pcore/p2pcore/cmd/p2pcore"); err != nil {
 		t.Fatal(err)
 	}
@@ -39,5 +40,5 @@ func TestNamespaces(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	play(t, m, true, namespacesBounds)
+	play(t, m, true)
 }

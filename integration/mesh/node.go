@@ -233,6 +233,9 @@ func (n *Node) Verify(ctx context.Context) error {
 type Usage struct {
 	Goroutines int
 	Resident   int64 // bytes of memory
+	// Live is how many bytes were in use when the collector last ran, but for those of the store's cache and write buffers
+	// now. It can be less than nothing by what these took in between.
+	Live int64
 }
 
 // Usage reads what the node takes from its metrics.
@@ -252,16 +255,20 @@ func (n *Node) Usage(ctx context.Context) (u Usage, err error) {
 			continue // a comment, or a histogram
 		}
 		found++
-		switch name {
+		switch name, _, _ = strings.Cut(name, "{"); name {
 		case "go_goroutines":
 			u.Goroutines = int(value)
 		case "process_resident_memory_bytes":
 			u.Resident = int64(value)
+		case "go_gc_heap_live_bytes":
+			u.Live += int64(value)
+		case "p2pcore_store_memory_bytes":
+			u.Live -= int64(value)
 		default:
 			found--
 		}
 	}
-	if found != 2 {
+	if found != 5 { // the store's memory is two
 		return u, fmt.Errorf("%s: /metrics lacks what the runtime takes", n.Name)
 	}
 	return u, nil

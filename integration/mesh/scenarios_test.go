@@ -202,8 +202,8 @@ func purge(t *trial) {
 	}
 }
 
-// play runs scenarios on a mesh, and sets it back after each. more is what they may leave behind.
-func play(t *testing.T, m *Mesh, all bool, more bounds) {
+// play runs scenarios on a mesh, and sets it back after each.
+func play(t *testing.T, m *Mesh, all bool) {
 	var before map[string]Usage
 	for _, s := range scenarios {
 		if !all && !s.docker {
@@ -221,7 +221,7 @@ func play(t *testing.T, m *Mesh, all bool, more bounds) {
 			tr.ok(m.Restore(tr.limit()))
 			tr.check()
 			tr.forget()
-			before = tr.back(before, more)
+			before = tr.back(before)
 		})
 		t.Logf("%s: %v", s.name, time.Since(began).Round(100*time.Millisecond))
 		if !ok {

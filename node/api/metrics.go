@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"regexp"
 	"sync"
 	"time"
 
@@ -40,6 +41,9 @@ type metrics struct {
 // The buckets of durations reach from what memory takes to what a slow peer does.
 var secondsBuckets = []float64{.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5, 10, 60}
 
+// heapLive tells the memory that is in use from what has only not been collected yet.
+var heapLive = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/gc/heap/live:bytes$`)}
+
 func newMetrics(s *Server) *metrics {
 	m := &metrics{s: s, registry: prometheus.NewRegistry()}
 	m.appends = prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -59,7 +63,7 @@ func newMetrics(s *Server) *metrics {
 		Name: "p2pcore_api_events_lost_total", Help: "Events that a client of /v1/events was too slow for.",
 	})
 	m.registry.MustRegister(m.appends, gets, m.reclaimed, m.requests, m.eventsLost, m,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(heapLive)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -120,13 +124,15 @@ var (
 	descLag         = describe("consumer_lag_blocks", "How many blocks of a feed, as long as it is known to be, the slowest of those who follow through the API has not been sent.", "consumer")
 	descProbe       = describe("probe_success", "1 if the node is in touch: it listens, a bootstrap peer is connected, the routing table has peers, all named peers have a stream.", "target")
 	descStore       = describe("store_bytes", "Bytes that the store's database takes (used), and that may be added before the reserve (free).", "kind")
+	descMemory      = describe("store_memory_bytes", "Bytes of memory that the store's cache holds, and its write buffers (tables).", "kind")
 )
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descBuild, descReady, descCores, descBehind, descBlocks, descBytes, descPushes, descRejected, descRequests, descStalls, descReorgs,
-		descInflight, descInflightB, descPeers, descStreams, descSupplanted, descAnnounced, descAnnounceLag, descAnnounces, descTable, descStore, descDecisions, descLag, descProbe,
+		descInflight, descInflightB, descPeers, descStreams, descSupplanted, descAnnounced, descAnnounceLag, descAnnounces, descTable, descStore, descMemory,
+		descDecisions, descLag, descProbe,
 	} {
 		out <- d
 	}
@@ -152,6 +158,11 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 			gauge(descStore, float64(used), "used")
 			gauge(descStore, float64(free), "free")
 		}
+	}
+	if memory := m.s.cfg.Memory; memory != nil {
+		cache, tables := memory()
+		gauge(descMemory, float64(cache), "cache")
+		gauge(descMemory, float64(tables), "tables")
 	}
 	if n := m.s.running(); n != nil {
 		collectNode(n, gauge, func(d *prometheus.Desc, v uint64, labels ...string) {

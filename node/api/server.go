@@ -48,6 +48,8 @@ type Config struct {
 	Bootstrap func(ctx context.Context, serving func(peer.ID, []string)) error
 	// Space, if not nil, tells how many bytes the store takes, and how many more it may.
 	Space func() (used, free uint64, err error)
+	// Memory, if not nil, tells how many bytes the store's cache and its write buffers hold.
+	Memory func() (cache, tables uint64)
 	// ReadOnly says why the store was opened read-only, such as feed.ErrNoSpace; nil: it was not.
 	ReadOnly error
 	// Status is what GET /v1/status says of the process; the node's part is filled in.

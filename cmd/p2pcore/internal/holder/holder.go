@@ -86,6 +86,7 @@ func Open(ctx context.Context, opts Options) (*Holder, error) {
 			free, err = d.FreeSpace()
 			return d.UsedSpace(), free, err
 		},
+		Memory: d.Memory,
 		Logger: opts.Logger,
 		Status: api.Status{
 			Version: opts.Version, PID: os.Getpid(), Store: opts.Dir, Command: opts.Command, Shape: opts.Shape,
