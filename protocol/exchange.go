@@ -230,8 +230,9 @@ func (x *Exchange) addLink(l *link) bool {
 func (x *Exchange) removeLink(l *link) {
 	l.ended.Store(true)
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	delete(x.links, l)
+	x.mu.Unlock()
+	x.push(item{kind: linkEnded, link: l})
 }
 
 // feedChanged notes that the subscription has something; the feed calls it.

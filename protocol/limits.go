@@ -82,6 +82,11 @@ const (
 	// of others included: four times what one peer may have unprocessed.
 	maxLateMail = 4 * defaultInbox
 
+	// maxLateProofs bounds the proofs in bytes that wait for the store although the connection that they came on has
+	// ended: four times what one peer may have unprocessed, so that the largest block survives a slow store. Those that
+	// the store is busy with come on top, see maxApplyBytes.
+	maxLateProofs = 4 * defaultInbox
+
 	// maxSpare is the capacity up to which an emptied queue is kept for the next use.
 	maxSpare = 4096
 

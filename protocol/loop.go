@@ -25,6 +25,7 @@ const (
 	setPush                        // on: of allowPush, else of pushOnly, by only
 	setLazy                        // on
 	reopenLink                     // ch.link wants a channel again
+	linkEnded                      // link has ended, and what came on it was handed out
 	barrier                        // done is closed when all before has been handed to the connections
 )
 
@@ -39,6 +40,7 @@ type item struct {
 	cost     load
 	room     int
 	ch       *channel
+	link     *link
 	msg      wire.Message
 	ev       replica.Event
 	done     chan struct{}
@@ -149,6 +151,8 @@ func (x *Exchange) handle(now time.Time, it *item) {
 		if x.downloading {
 			it.ch.link.reopen()
 		}
+	case linkEnded:
+		x.work.linkEnded(it.link)
 	case barrier:
 		x.barriers = append(x.barriers, it.done)
 	}
@@ -331,6 +335,7 @@ func (x *Exchange) forget(p replica.PeerID) *channel {
 	delete(x.channels, p)
 	ch.opened.open = false
 	x.peerMoved(ch, false)
+	x.work.peerClosed(p)
 	x.moved, x.idle = true, len(x.channels) == 0
 	return ch
 }

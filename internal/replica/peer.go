@@ -194,6 +194,15 @@ func (m *Machine) remove(p *peer) {
 	m.removeServing(p)
 	m.endCheck(p)
 	delete(m.verdicts, p.verdict)
+	p.letGo()
+}
+
+// letGo gives back what p costs most. Answers of it that are being applied keep p in memory for as long as the store
+// takes, and others come and go meanwhile.
+func (p *peer) letGo() {
+	p.known, p.givenUp, p.remoteWants = known{}, bitfield.Bitfield{}, wantMemory{}
+	p.pages, p.pageOrder = map[uint64]*page{}, nil
+	p.adds, p.drops, p.extensions, p.extensionBytes = nil, nil, nil, 0
 }
 
 func without[T comparable](s []T, v T) []T {
