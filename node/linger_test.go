@@ -19,6 +19,21 @@ func told(t *testing.T, r *Replicator, dk feed.DiscoveryKey) bool {
 	return x.Peers()[0].Downloading
 }
 
+// Lingering takes from 20 to 40 s, and any time in between: of ten thousand draws some come near to either end.
+func TestLingeringTakesAnyTimeFrom20To40Seconds(t *testing.T) {
+	shortest, longest := time.Hour, time.Duration(0)
+	for range 10_000 {
+		d := randomLinger()
+		shortest, longest = min(shortest, d), max(longest, d)
+	}
+	if shortest < 20*time.Second || longest >= 40*time.Second {
+		t.Errorf("from %v to %v, want 20 to 40 s", shortest, longest)
+	}
+	if shortest > 21*time.Second || longest < 39*time.Second {
+		t.Errorf("from %v to %v only, of 20 to 40 s", shortest, longest)
+	}
+}
+
 // A feed that has lost its last session goes on downloading for as long as it lingers, and then says that it does not. One that
 // is opened meanwhile does not stop.
 func TestAFeedLingersAfterItsLastSession(t *testing.T) {

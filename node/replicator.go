@@ -115,7 +115,7 @@ func (e *entry) wanted() bool { return e.active || e.added > 0 }
 // NewReplicator returns a Replicator for the feeds of store. Close it before the store.
 func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
 	if opts.Linger == 0 {
-		opts.Linger = 20*time.Second + rand.N(20*time.Second)
+		opts.Linger = randomLinger()
 	}
 	log := opts.Logger
 	if log == nil {
@@ -150,6 +150,16 @@ func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
 	}
 	return r
 }
+
+// minLinger and maxLinger bound how long a feed lingers by default, as in JavaScript: long enough that who opens a feed again
+// soon needs no new channel, and apart enough that nodes which lose interest together do not all say so at one moment.
+const (
+	minLinger = 20 * time.Second
+	maxLinger = 40 * time.Second
+)
+
+// randomLinger draws a time from minLinger up to maxLinger, that not included.
+func randomLinger() time.Duration { return minLinger + rand.N(maxLinger-minLinger) }
 
 func (r *Replicator) attach(c *hyper.Conn, e *entry) {
 	err := c.Attach(e.x)

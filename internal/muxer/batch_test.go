@@ -7,9 +7,11 @@ import (
 	"github.com/p2pcore/p2pcore/internal/compact"
 )
 
-// maxBlock is the size of the largest block in bytes, and protomuxBatch is where JavaScript cuts a batch.
+// maxBlock is the size of the largest block in bytes, ourBatch is where batches are to be cut here, and protomuxBatch where
+// JavaScript cuts them.
 const (
 	maxBlock      = 15 << 20
+	ourBatch      = 32 << 10
 	protomuxBatch = 8 << 20
 )
 
@@ -24,14 +26,14 @@ func opened(t *testing.T) (a, b *Mux, c *Channel) {
 	return a, b, c
 }
 
-// Whatever waits goes out in batches that are cut at maxBatch, and never within a message: a block of any size is one
+// Whatever waits goes out in batches that are cut at 32 KiB, and never within a message: a block of any size is one
 // frame, which protomux takes.
 func TestBatchesAreCutBetweenMessages(t *testing.T) {
 	t.Parallel()
 	a, b, c := opened(t)
 	a.Cork()
 	var want [][]byte
-	for i, size := range []int{100, maxBatch - 200, 5 << 10, 5 << 10, maxBlock, 1000, maxFrame - 64, maxBatch, maxBatch, 1} {
+	for i, size := range []int{100, ourBatch - 200, 5 << 10, 5 << 10, maxBlock, 1000, maxFrame - 64, ourBatch, ourBatch, 1} {
 		p := bytes.Repeat([]byte{byte(i + 1)}, size)
 		want = append(want, p)
 		if err := a.Send(c, 3, raw(p)); err != nil {
@@ -60,7 +62,7 @@ func TestBatchesAreCutBetweenMessages(t *testing.T) {
 			room = len(ev.Payload)
 			want = want[1:]
 		}
-		if before := len(f.Bytes) - room; len(events) > 1 && before > maxBatch+64 {
+		if before := len(f.Bytes) - room; len(events) > 1 && before > ourBatch+64 {
 			t.Errorf("a batch of %d bytes went on after %d", len(f.Bytes), before)
 		}
 	}

@@ -18,7 +18,7 @@ func drain(t testing.TB, m *Mux, frame []byte) []Event {
 	for {
 		ev, err := m.Next()
 		if err != nil {
-			t.Fatalf("frame %x: %v", frame, err)
+			t.Fatalf("frame of %d bytes, %.64x: %v", len(frame), frame, err)
 		}
 		if ev.Kind == None {
 			return events
