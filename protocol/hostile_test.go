@@ -304,6 +304,44 @@ func TestMalformedMessageClosesItsChannelOnly(t *testing.T) {
 	})
 }
 
+func TestUnsolicitedAnswersEndTheirChannelOnly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		one, two := writer(t, 1, numbered(3, 10)...), writer(t, 2)
+		empty := reader(t, one)
+		x := exchange(t, empty, true)
+		c, r, done := victim(t, Config{}, x, exchange(t, two, false))
+		_ = r.open(1, one.DiscoveryKey(), Capability(one.Key(), testBinding, true))
+		_ = r.open(2, two.DiscoveryKey(), Capability(two.Key(), testBinding, true))
+		proofs, err := one.Prove(t.Context(), []feed.Request{{Upgrade: &feed.UpgradeRequest{Length: 3}, Manifest: true}})
+		if err != nil || proofs[0].Err != nil {
+			t.Fatal(err, proofs[0].Err)
+		}
+		closed := 0
+		for closed == 0 { // good proofs, to be sure, under ids of no request
+			if err := r.send(1, &wire.Data{ID: 99, Proof: *proofs[0].Proof}); err != nil {
+				t.Fatal(err)
+			}
+			for _, rec := range r.read() {
+				if rec.channel == 0 && rec.typ == 3 {
+					closed++
+				}
+			}
+			if n := x.Stats().Unsolicited; n > 100 {
+				t.Fatalf("%d answers that nobody asked for, and the channel is open", n)
+			}
+		}
+		if st := c.Stats(); st.Channels != 1 || st.Violations != 1 || x.Stats().Unsolicited != 65 || empty.Info().Length != 0 {
+			t.Errorf("%+v, %+v, length %d", st, x.Stats(), empty.Info().Length)
+		}
+		select {
+		case err := <-done:
+			t.Errorf("the connection has ended with %v", err)
+		default:
+		}
+	})
+}
+
 func TestMalformedStreamEndsTheConnection(t *testing.T) {
 	t.Parallel()
 	for name, frame := range map[string][]byte{
