@@ -94,9 +94,9 @@ func TestAssembleOfAnyQuorumVerifies(t *testing.T) {
 func TestAssembleOfATamperedPartDoesNotVerify(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
-	rounds := 8
+	rounds, step := 8, 1
 	if testing.Short() {
-		rounds = 4 // each form of a quorum once
+		rounds, step = 4, 5 // each form of a quorum once
 	}
 	for round := range rounds {
 		c := randomQuorum(t, r, round%4)
@@ -129,14 +129,14 @@ func TestAssembleOfATamperedPartDoesNotVerify(t *testing.T) {
 			for bit := 0; bit < 512; bit += 1 + r.IntN(31) {
 				refuse("signature", i, func(p *Partial) { p.Signature[bit/8] ^= 1 << (bit % 8) })
 			}
-			for bit := range 53 {
+			for bit := 0; bit < 53; bit += step {
 				refuse("patch", i, func(p *Partial) { p.Patch ^= 1 << bit })
 			}
 			for n := range c.parts[i].Nodes {
 				for bit := 0; bit < 256; bit += 1 + r.IntN(31) {
 					refuse("hash", i, func(p *Partial) { p.Nodes[n].Hash[bit/8] ^= 1 << (bit % 8) })
 				}
-				for bit := range 53 {
+				for bit := 0; bit < 53; bit += step {
 					refuse("size", i, func(p *Partial) { p.Nodes[n].Size ^= 1 << bit })
 					refuse("index", i, func(p *Partial) { p.Nodes[n].Index ^= 1 << bit })
 				}

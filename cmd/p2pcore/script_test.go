@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -18,7 +19,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// parallelScripts is how many scripts run at once, whatever the number of processors: they mostly wait.
+const parallelScripts = 6
+
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", strconv.Itoa(parallelScripts)); err != nil { // -parallel on the command line is read later
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"p2pcore": main, "http": httpMain, "damage": damageMain})
 }
 
@@ -41,12 +48,17 @@ const scriptPatience = 2 * time.Minute
 //
 // A script in testdata/both also leaves $MODE, "alone" or "daemon", and the process "daemon" is killed at its end.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, scripts("testdata", "alone"))
 }
 
 func TestScriptsOnceAloneAndOnceThroughADaemon(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"alone", "daemon"} {
-		t.Run(mode, func(t *testing.T) { testscript.Run(t, scripts("testdata/both", mode)) })
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			testscript.Run(t, scripts("testdata/both", mode))
+		})
 	}
 }
 
