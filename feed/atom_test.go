@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+
+	"github.com/p2pcore/p2pcore/internal/brittle"
 )
 
 func TestAtomChangesSeveralFeedsAtOnce(t *testing.T) {
@@ -143,5 +145,79 @@ func TestAtomWithAForcedTruncation(t *testing.T) {
 	}
 	if err := f.Check(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAtomIsNeverHalf fails each operation of a flush to two feeds. One of the feeds goes on, then there is a
+// crash: both are as before, or both as after.
+func TestAtomIsNeverHalf(t *testing.T) {
+	pair := KeyPairFromSeed([32]byte{7})
+	prefixes := []string{"/00000001", "/00000002"}
+	run := func(n int, dead, reopen bool, goOn int) (failed bool) {
+		ctx := t.Context()
+		ds := brittle.New(true, uint64(n))
+		var feeds []*Feed
+		for _, prefix := range prefixes {
+			f, err := Create(ctx, ds, Options{Prefix: prefix, KeyPair: &pair})
+			if err != nil {
+				t.Fatal(err)
+			}
+			appendBlocks(t, session(t, f), testBlocks(0, 70)...)
+			feeds = append(feeds, f)
+		}
+		a := NewAtom()
+		for _, f := range feeds {
+			s, err := a.Session(f, SessionOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Truncate(ctx, 66, TruncateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Append(ctx, []byte("of the atom")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ds.Fail(n, dead)
+		err := a.Flush(ctx)
+		if failed = ds.Broken(); !failed {
+			return false
+		}
+		for _, f := range feeds {
+			if want := err == nil; (f.Info().Fork == 1) != want {
+				t.Fatalf("operation %d: %v, and %+v", n, err, f.Info())
+			}
+		}
+		if !dead && goOn < len(feeds) {
+			ds.Fail(1+n%4, n%2 == 0)
+			_, _ = session(t, feeds[goOn]).Append(ctx, []byte("more"))
+		}
+		if !reopen {
+			ds.Crash()
+		}
+		ds.Heal()
+		var forks []uint64
+		for _, prefix := range prefixes {
+			f, err := Open(ctx, ds, Options{Prefix: prefix})
+			if err != nil {
+				t.Fatalf("operation %d: %v", n, err)
+			}
+			if err := f.Check(ctx); err != nil {
+				t.Errorf("operation %d: %v", n, err)
+			}
+			forks = append(forks, f.Info().Fork)
+		}
+		if forks[0] != forks[1] || err == nil && forks[0] != 1 {
+			t.Errorf("operation %d, dead %v, feed %d goes on: %v, and forks %d", n, dead, goOn, err, forks)
+		}
+		return true
+	}
+	for _, dead := range []bool{true, false} {
+		for _, reopen := range []bool{true, false} {
+			for goOn := range 3 {
+				for n := 1; run(n, dead, reopen, goOn); n++ {
+				}
+			}
+		}
 	}
 }

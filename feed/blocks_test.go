@@ -1,9 +1,11 @@
 package feed
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"testing"
 	"testing/synctest"
 )
@@ -88,4 +90,47 @@ func TestEntriesFollowingEndWithTheSource(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestEntriesInBothDirections(t *testing.T) {
+	ctx := t.Context()
+	w, _ := writer(t, memoryStore(), 2500)
+	f := reader(t, memoryStore(), w)
+	f.SetSource(&pipe{from: w, to: f})
+	upgrade(t, w, f)
+	for _, reverse := range []bool{false, true} {
+		var got []uint64
+		for e, err := range session(t, f).Entries(ctx, Range{Start: 3, End: 2222}, ReadOptions{Reverse: reverse}) {
+			if err != nil || !bytes.Equal(e.Data, testBlock(int(e.Index))) {
+				t.Fatalf("entry %d: %q, %v", e.Index, e.Data, err)
+			}
+			got = append(got, e.Index)
+		}
+		if reverse {
+			slices.Reverse(got)
+		}
+		if len(got) != 2219 || got[0] != 3 || !slices.IsSorted(got) {
+			t.Errorf("reverse %v: %d entries from %d on", reverse, len(got), got[0])
+		}
+	}
+}
+
+func TestBlocksAreThoseOfTheBeginning(t *testing.T) {
+	_, s := writer(t, memoryStore(), 20)
+	n := 0
+	for b, err := range s.Blocks(t.Context(), Range{End: 100}, ReadOptions{}) {
+		if err != nil || !bytes.Equal(b, testBlock(n)) {
+			t.Fatalf("block %d: %q, %v", n, b, err)
+		}
+		if n == 3 {
+			if _, err := s.Truncate(t.Context(), 2, TruncateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			appendBlocks(t, s, testBlocks(100, 140)...)
+		}
+		n++
+	}
+	if n != 20 {
+		t.Errorf("%d blocks", n)
+	}
 }

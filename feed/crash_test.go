@@ -213,3 +213,33 @@ func TestReaderSurvivesEveryFailure(t *testing.T) {
 		}
 	}
 }
+
+// TestCreateThatFailsCanBeTriedAgain fails each operation of a Create, and crashes.
+func TestCreateThatFailsCanBeTriedAgain(t *testing.T) {
+	pair := KeyPairFromSeed([32]byte{7})
+	opts := Options{Prefix: testPrefix, KeyPair: &pair, Fork: 5}
+	for _, atomic := range []bool{true, false} {
+		for _, dead := range []bool{true, false} {
+			for n := 1; ; n++ {
+				ds := brittle.New(atomic, uint64(n))
+				ds.Fail(n, dead)
+				_, err := Create(t.Context(), ds, opts)
+				if !ds.Broken() {
+					break
+				}
+				ds.Crash()
+				f, openErr := Open(t.Context(), ds, Options{Prefix: testPrefix})
+				if errors.Is(openErr, ErrNotFound) && err != nil {
+					f, openErr = Create(t.Context(), ds, opts)
+				}
+				if openErr != nil {
+					t.Fatalf("atomic %v, operation %d: %v, then %v", atomic, n, err, openErr)
+				}
+				if got := f.Info(); got.Fork != 5 || !got.Writable {
+					t.Errorf("atomic %v, operation %d: %+v", atomic, n, got)
+				}
+				f.Close()
+			}
+		}
+	}
+}

@@ -101,58 +101,6 @@ func TestDownloadOfABranch(t *testing.T) {
 	}
 }
 
-func TestDownloadOfASnapshotEndsWhenTheBlocksAreGone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx := t.Context()
-		f, s := writer(t, memoryStore(), 20)
-		if _, err := s.Clear(ctx, Range{Start: 10, End: 12}); err != nil {
-			t.Fatal(err)
-		}
-		f.SetSource(&patient{to: f})
-		snapshot, err := s.Snapshot()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer snapshot.Close()
-		all, err := snapshot.NewDownload(ctx, DownloadOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		one, err := snapshot.NewDownload(ctx, DownloadOptions{Blocks: []uint64{19, 11}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		simple := make(chan error, 1)
-		go func() { simple <- snapshot.Download(ctx, Range{Start: 9, End: 20}) }()
-		synctest.Wait()
-		// Blocks 10 and 11 may still come.
-		if _, err := s.Truncate(ctx, 15, TruncateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		select {
-		case <-all.Done():
-			t.Errorf("ended: %v", all.Wait(ctx))
-		case <-one.Done():
-			t.Errorf("ended: %v", one.Wait(ctx))
-		default:
-		}
-		// Now they may not; the feed gets others of the same numbers.
-		if _, err := s.Truncate(ctx, 10, TruncateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		appendBlocks(t, s, testBlocks(100, 120)...)
-		for _, err := range []error{all.Wait(ctx), one.Wait(ctx), <-simple} {
-			if !errors.Is(err, ErrSnapshotNotAvailable) {
-				t.Errorf("%v, want ErrSnapshotNotAvailable", err)
-			}
-		}
-		if n := subscriptions(f); n != 0 {
-			t.Errorf("%d subscriptions are left", n)
-		}
-	})
-}
-
 // A truncation takes blocks away that a download has already; it wants those of the same numbers again.
 func TestDownloadGoesOnAfterATruncation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -253,34 +201,6 @@ func TestDownloadWaitersDoNotDisturbEachOther(t *testing.T) {
 	})
 }
 
-func TestDownloadEndsWhenTheFeedFreezes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx := t.Context()
-		a, b := twoWriters(t, 4, 9)
-		f := reader(t, memoryStore(), a)
-		upgrade(t, a, f)
-		f.SetSource(&deaf{})
-		s := session(t, f)
-		d, err := s.NewDownload(ctx, DownloadOptions{Follow: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := f.Examine(ctx, prove(t, b, Request{Upgrade: &UpgradeRequest{Length: 9}}))
-		if err != nil || c == nil {
-			t.Fatal(c, err)
-		}
-		if err := f.Freeze(ctx, c); err != nil {
-			t.Fatal(err)
-		}
-		if err := d.Wait(ctx); !errors.Is(err, ErrFrozen) {
-			t.Errorf("the one that ran: %v", err)
-		}
-		if _, err := s.NewDownload(ctx, DownloadOptions{}); !errors.Is(err, ErrFrozen) {
-			t.Errorf("one after it: %v", err)
-		}
-	})
-}
-
 // Downloads of random blocks and ranges from several goroutines bring all of them once, and leave nothing.
 func TestDownloadsBesideEachOther(t *testing.T) {
 	ctx := t.Context()
@@ -329,5 +249,47 @@ func TestDownloadsBesideEachOther(t *testing.T) {
 	}
 	if !slices.Equal(got, wanted) || subscriptions(f) != 0 {
 		t.Errorf("the blocks are others, or %d subscriptions are left", subscriptions(f))
+	}
+}
+
+func TestDownloadTellsItsProgress(t *testing.T) {
+	ctx := t.Context()
+	w, _ := writer(t, memoryStore(), 500)
+	f := reader(t, memoryStore(), w)
+	upgrade(t, w, f)
+	s := session(t, f)
+	if _, err := s.NewDownload(ctx, DownloadOptions{}); !errors.Is(err, ErrNotAvailable) {
+		t.Errorf("without a source: %v", err)
+	}
+	f.SetSource(&pipe{from: w, to: f})
+	d, err := s.NewDownload(ctx, DownloadOptions{Range: Range{Start: 100, End: 400}, Linear: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := Progress{}
+	for {
+		p, err := d.Next(ctx)
+		if p.Total != 300 || p.Done < last.Done {
+			t.Fatalf("progress %+v after %+v", p, last)
+		}
+		last = p
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Wait(ctx); err != nil || last.Done != 300 || f.Info().LocalBlocks != 300 {
+		t.Errorf("at the end: %+v, %v", last, err)
+	}
+	// What is here already resolves at once, without anybody to ask.
+	f.SetSource(nil)
+	d, err = s.NewDownload(ctx, DownloadOptions{Blocks: []uint64{399, 100, 222}})
+	if err != nil || d.Wait(ctx) != nil || d.Progress() != (Progress{3, 3}) {
+		t.Errorf("of blocks that are here: %+v, %v", d.Progress(), err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

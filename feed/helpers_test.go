@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -268,3 +270,17 @@ func fetch(t testing.TB, w, r *Feed, blocks ...uint64) {
 
 // allKeys lists the keys of a datastore.
 var allKeys = query.Query{KeysOnly: true}
+
+// seeds is how many random ways a test goes, one unless P2PCORE_SEEDS says otherwise.
+func seeds(t *testing.T) int {
+	t.Helper()
+	v := os.Getenv("P2PCORE_SEEDS")
+	if v == "" {
+		return 1
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
