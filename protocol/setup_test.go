@@ -147,3 +147,67 @@ func sameBlocks(t testing.TB, f *feed.Feed, want [][]byte) {
 		}
 	}
 }
+
+// follow has a feed downloaded whole, whatever becomes of it, until the test ends.
+func follow(t *testing.T, x *Exchange) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = x.Fetch(ctx, feed.Want{Follow: true})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+}
+
+// fill has a reader fetch the blocks of a writer that lie in rs, over a connection of its own.
+func fill(t *testing.T, w, r *feed.Feed, rs ...feed.Range) {
+	t.Helper()
+	run := newRunner(t)
+	from, to := NewExchange(w, ExchangeOptions{}), NewExchange(r, ExchangeOptions{Downloading: true})
+	run.connect([]*Exchange{from}, []*Exchange{to})
+	s := session(t, r)
+	if _, err := s.Update(timed(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range rs {
+		if err := s.Download(timed(t), want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	run.group.Close()
+	from.Close()
+	to.Close()
+	if got, want := r.Info().Head, w.Info().Head; got != want {
+		t.Fatalf("head %+v, want %+v", got, want)
+	}
+}
+
+func sameHead(t *testing.T, f, want *feed.Feed) {
+	t.Helper()
+	if got, want := f.Info().Head, want.Info().Head; got != want {
+		t.Errorf("head %+v, want %+v", got, want)
+	}
+}
+
+// clean fails if a conversation has been anything but a model.
+func clean(t *testing.T, xs ...*Exchange) {
+	t.Helper()
+	for i, x := range xs {
+		if s := x.Stats(); s.InvalidProofs+s.InvalidRequests+s.Unsolicited+s.Stalls+s.Checks != 0 {
+			t.Errorf("exchange %d: %+v", i, s)
+		}
+	}
+}
+
+func renamed(n int, name string) [][]byte {
+	blocks := numbered(n, 10)
+	for i := range blocks {
+		blocks[i] = append([]byte(name), blocks[i]...)
+	}
+	return blocks
+}
