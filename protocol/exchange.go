@@ -63,6 +63,8 @@ type ExchangeOptions struct {
 	OnIdle func()
 	// OnPeer is called, under the same rules, when the number of open channels has changed.
 	OnPeer func(peers int)
+	// OnRemoteContiguous is called, under the same rules, when RemoteContiguous has risen, with what it is now.
+	OnRemoteContiguous func(length uint64)
 	// Logger is silent if nil.
 	Logger *slog.Logger
 }
@@ -108,8 +110,9 @@ type Exchange struct {
 	outbox      []outgoing
 	alarmAt     time.Time // when the alarm that is set goes off; zero if none is
 	unalarm     func() bool
-	idle        bool // the last channel has closed since the last look
-	moved       bool // the number of channels has changed since the last look
+	idle        bool   // the last channel has closed since the last look
+	moved       bool   // the number of channels has changed since the last look
+	remote      uint64 // RemoteContiguous at the last look
 	barriers    []chan struct{}
 	departed    []PeerInfo // at most maxDeparted, oldest first
 

@@ -15,7 +15,7 @@ type PeerInfo struct {
 	Synced           bool // the remote has told its head; the next fields mean nothing before
 	RemoteFork       uint64
 	RemoteLength     uint64 // in blocks
-	RemoteContiguous uint64 // blocks it is known to hold without a gap from block 0
+	RemoteContiguous uint64 // blocks it has told to hold without a gap from block 0, one by one or at once
 	Uploading        bool   // it serves
 	Downloading      bool   // it wants the feed
 	AllowsPush       bool   // it may be sent blocks that it did not ask for
@@ -106,6 +106,17 @@ func (x *Exchange) Peers() []PeerInfo {
 		}
 	}
 	return peers
+}
+
+// RemoteContiguous returns how many blocks from 0 on, without a gap, some peer has said to hold of the feed as it is: of its
+// present fork, and no more than its length. It rises with what peers announce and falls with truncations alone, so it counts
+// peers that have gone, or have cleared blocks since. Nobody has proved it, and it is not stored: an exchange begins with 0.
+// What the feed itself has just done, a truncation too, comes a moment later. It is Hypercore's remoteContiguousLength, which is
+// stored.
+func (x *Exchange) RemoteContiguous() uint64 {
+	x.turn.Lock()
+	defer x.turn.Unlock()
+	return x.machine.RemoteContiguous()
 }
 
 // Absent returns the first run of blocks in r that are not stored here and that no connected peer has said it holds; an

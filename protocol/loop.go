@@ -87,6 +87,9 @@ func (x *Exchange) loop(ctx context.Context) {
 		x.setAlarm(now)
 		idle, moved, peers := x.idle, x.moved, len(x.channels)
 		x.idle, x.moved = false, false
+		remote := x.machine.RemoteContiguous()
+		risen := remote > x.remote
+		x.remote = remote
 		clear(batch)
 		x.turn.Unlock()
 
@@ -98,6 +101,9 @@ func (x *Exchange) loop(ctx context.Context) {
 		x.work.start()
 		if moved && x.opts.OnPeer != nil {
 			x.opts.OnPeer(peers)
+		}
+		if risen && x.opts.OnRemoteContiguous != nil {
+			x.opts.OnRemoteContiguous(remote)
 		}
 		if idle && peers == 0 && x.opts.OnIdle != nil {
 			x.opts.OnIdle()

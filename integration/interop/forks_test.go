@@ -37,6 +37,38 @@ func TestTruncateOnline(t *testing.T) {
 	})
 }
 
+// How much the reader has told to hold is remembered when it has gone, and falls with a truncation alone.
+func TestRemoteContiguousLength(t *testing.T) {
+	play(t, setups(), func(s *scene) {
+		w := s.writer.open(opening{})
+		w.fill("old", 0, 40, 40)
+		r := s.reader.open(keyed(w.key()))
+		expect := func(when string, want int) {
+			s.T.Helper()
+			equal(s.T, when, w.info().RemoteContiguousLength, want)
+		}
+		expect("at first", 0)
+		s.join()
+		r.download(0, 40)
+		w.reach(state{remoteContiguous: 40, fork: 0})
+		expect("after the download", 40)
+		s.reader.offline()
+		expect("when the reader has gone", 40)
+		w.truncate(25)
+		if l, ok := w.(*goLog); ok { // its exchange hears of it a moment later
+			l.until(func() bool { return l.info().RemoteContiguousLength < 40 })
+		}
+		expect("after a truncation", 25)
+		w.fill("new", 25, 33, 40)
+		expect("when it has grown again", 25)
+		s.join()
+		r.reach(state{length: 33, fork: 1})
+		r.download(0, 33)
+		w.reach(state{remoteContiguous: 33, fork: 1})
+		expect("after the second download", 33)
+	})
+}
+
 // What is cut off goes from the reader, although nothing comes in its place.
 func TestTruncateWithoutAppend(t *testing.T) {
 	play(t, across(), func(s *scene) {

@@ -259,9 +259,12 @@ func (l *goLog) told(i feed.Info, err error) info {
 
 func (l *goLog) info() info {
 	i := l.Session.Info()
-	out := info{int(i.Length), int(i.ByteLength), int(i.ContiguousLength), int(i.Fork), i.Writable, nil}
+	out := info{int(i.Length), int(i.ByteLength), int(i.ContiguousLength), int(i.Fork), i.Writable, 0, nil}
 	if l.node == nil {
 		return out
+	}
+	if x := l.node.Replicator().Exchange(l.key().DiscoveryKey()); x != nil {
+		out.RemoteContiguousLength = int(x.RemoteContiguous())
 	}
 	for _, p := range l.node.FeedPeers(l.key()) {
 		out.Peers = append(out.Peers, peerInfo{p.Synced, int(p.RemoteLength), int(p.RemoteFork), int(p.RemoteContiguous)})

@@ -87,6 +87,7 @@ type log interface {
 type info struct {
 	Length, ByteLength, ContiguousLength, Fork int
 	Writable                                   bool
+	RemoteContiguousLength                     int // of the feed: what some peer has told, here or gone
 	Peers                                      []peerInfo
 }
 

@@ -52,6 +52,8 @@ type Machine struct {
 	have   bitfield.Bitfield
 	contig uint64 // blocks held without a gap from 0
 
+	remoteContig uint64 // so many a remote has announced to hold on this fork, maybe more than there are; see remotecontig.go
+
 	peers map[PeerID]*peer
 	order []*peer // as opened
 	met   bool    // there was a peer once

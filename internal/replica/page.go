@@ -104,6 +104,7 @@ func (m *Machine) onRange(p *peer, r *wire.Range) {
 		p.forgot(p.known.drop(span))
 		return
 	}
+	m.hearContig(p, r)
 	m.learned(p, p.known.add(span))
 	m.learnedFork(p)
 }

@@ -98,6 +98,7 @@ func (m *Machine) onForkApplied(e Reorged) {
 // from ancestors on, what was asked and what is known concerned another tree.
 func (m *Machine) forked(ancestors uint64) {
 	m.candidates = nil
+	m.remoteContig = min(m.remoteContig, ancestors)
 	for _, p := range m.order {
 		m.takeBack(p)
 		m.overtakeCheck(p)

@@ -51,7 +51,7 @@ type PeerInfo struct {
 func (m *Machine) Peers(dst []PeerInfo) []PeerInfo {
 	for _, p := range m.order {
 		dst = append(dst, PeerInfo{
-			Peer: p.id, Synced: p.synced, Fork: p.fork, Length: p.length, Contiguous: p.known.contig,
+			Peer: p.id, Synced: p.synced, Fork: p.fork, Length: p.length, Contiguous: p.known.end(0),
 			Uploading: p.uploading, Downloading: p.downloading, AllowsPush: p.allowsPush,
 			Inflight: p.inflight, Window: m.window(p), Queued: len(p.served), Held: p.heldBytes,
 			BlocksReceived: p.blocksReceived, BytesReceived: p.bytesReceived,
