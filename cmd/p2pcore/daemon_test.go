@@ -67,9 +67,9 @@ func startDaemon(t *testing.T, dir string, env []string, args ...string) *daemon
 	return d
 }
 
-// TestDaemonEndsWhateverItsPeersDo has peers and clients of each kind that ask and never read an answer.
+// TestDaemonEndsWhateverItsPeersDo has peers and clients of each kind that ask and never read an answer. It measures a time,
+// so nothing else of this package runs beside it.
 func TestDaemonEndsWhateverItsPeersDo(t *testing.T) {
-	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "s")
 	notices, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "n"), Net: "unixgram"})
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 )
 
 // parallelScripts is how many scripts run at once, whatever the number of processors: they mostly wait.
-const parallelScripts = 6
+const parallelScripts = 4
 
 func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", strconv.Itoa(parallelScripts)); err != nil { // -parallel on the command line is read later
