@@ -78,32 +78,46 @@ func (r *Replicator) announceGroup(ctx context.Context) {
 // announceFeed announces a feed of the group until it is removed.
 func (r *Replicator) announceFeed(ctx context.Context, key feed.Key) {
 	dk := key.DiscoveryKey()
-	leave := r.Listen(dk, dht.Announce)
-	r.mu.Lock()
-	_, known := r.announced[dk]
-	if !known {
-		r.announced[dk] = leave
+	gone := func() bool {
+		e, ok, err := r.store.Find(ctx, key)
+		return err == nil && (!ok || e.Removed)
 	}
-	r.mu.Unlock()
-	if known {
-		leave()
-		return
-	}
-	// It may have been removed before it was on the list, and then nobody takes it off.
-	if e, ok, err := r.store.Find(ctx, key); err == nil && (!ok || e.Removed) {
-		r.unannounce(dk)
+	for {
+		r.mu.Lock()
+		if _, known := r.announced[dk]; known {
+			r.mu.Unlock()
+			return
+		}
+		r.announced[dk] = struct{}{}
+		l := r.listening(dk)
+		l.announce++
+		r.tellListening(dk, l)
+		// It may have been removed before it was on the list, and then nobody takes it off.
+		if !gone() {
+			return
+		}
+		r.mu.Lock()
+		if l := r.unannounce(dk); l != nil {
+			r.tellListening(dk, l)
+		} else {
+			r.mu.Unlock()
+		}
+		// It may be back, and whoever brought it back may have found it on the list.
+		if gone() {
+			return
+		}
 	}
 }
 
-// unannounce ends what announceFeed has begun.
-func (r *Replicator) unannounce(dk feed.DiscoveryKey) {
-	r.mu.Lock()
-	leave := r.announced[dk]
-	delete(r.announced, dk)
-	r.mu.Unlock()
-	if leave != nil {
-		leave()
+// unannounce ends what announceFeed has begun, and returns who is to be told, or nil. mu is held.
+func (r *Replicator) unannounce(dk feed.DiscoveryKey) *listening {
+	if _, known := r.announced[dk]; !known {
+		return nil
 	}
+	delete(r.announced, dk)
+	l := r.listens[dk]
+	l.announce--
+	return l
 }
 
 // conceals tells whether the policy keeps dk from being announced, whoever wants it to be.

@@ -43,11 +43,7 @@ func (r *Replicator) Listen(dk feed.DiscoveryKey, m dht.Mode) (leave func()) {
 
 func (r *Replicator) listen(dk feed.DiscoveryKey, m dht.Mode, n int) {
 	r.mu.Lock()
-	l := r.listens[dk]
-	if l == nil {
-		l = &listening{concealed: r.conceals(dk)}
-		r.listens[dk] = l
-	}
+	l := r.listening(dk)
 	if m&dht.Announce != 0 {
 		l.announce += n
 	}
@@ -55,6 +51,16 @@ func (r *Replicator) listen(dk feed.DiscoveryKey, m dht.Mode, n int) {
 		l.lookup += n
 	}
 	r.tellListening(dk, l)
+}
+
+// listening returns who wants dk, and makes it if nobody did. mu is held.
+func (r *Replicator) listening(dk feed.DiscoveryKey) *listening {
+	l := r.listens[dk]
+	if l == nil {
+		l = &listening{concealed: r.conceals(dk)}
+		r.listens[dk] = l
+	}
+	return l
 }
 
 // tellListening calls the listen functions until they know what l wants. If somebody is at it, that one sees the change.
@@ -123,17 +129,16 @@ func (r *Replicator) setRemoved(dk feed.DiscoveryKey, removed bool) *listening {
 // the removal.
 func (r *Replicator) unlisten(dk feed.DiscoveryKey) {
 	r.mu.Lock()
-	l := r.setRemoved(dk, true)
-	leave := r.announced[dk]
-	delete(r.announced, dk)
+	// At once, not when it is told: by then the feed may be back, and announced anew.
+	l := r.unannounce(dk)
+	if m := r.setRemoved(dk, true); m != nil {
+		l = m
+	}
 	r.mu.Unlock()
 	tell := func(context.Context) {
 		if l != nil {
 			r.mu.Lock()
 			r.tellListening(dk, l)
-		}
-		if leave != nil {
-			leave()
 		}
 	}
 	if !r.opts.quiet {

@@ -81,7 +81,7 @@ type Replicator struct {
 	finding    map[feed.DiscoveryKey]struct{}   // under mu: peers of the feed are being looked for
 	pushes     map[feed.DiscoveryKey]PushMode   // under mu: those that are not the zero mode
 	lazy       map[feed.DiscoveryKey]struct{}   // under mu: of SetLazyUpgrade
-	announced  map[feed.DiscoveryKey]func()     // under mu: by AnnounceAll; the functions end it
+	announced  map[feed.DiscoveryKey]struct{}   // under mu: by AnnounceAll, each counted in its listening
 	members    map[memberKey]*member            // under mu: the peers of the group; changed with memberTurn
 	leaving    map[*entry]struct{}              // under mu: out of entries, and not in retired yet
 	gone, left int                              // under mu: taken out of entries, and of leaving, for shrink.Delete
@@ -133,7 +133,7 @@ func NewReplicator(store *corestore.Store, opts ReplicatorOptions) *Replicator {
 		pushes:    make(map[feed.DiscoveryKey]PushMode),
 		lazy:      make(map[feed.DiscoveryKey]struct{}),
 		members:   make(map[memberKey]*member),
-		announced: make(map[feed.DiscoveryKey]func()),
+		announced: make(map[feed.DiscoveryKey]struct{}),
 		leaving:   make(map[*entry]struct{}),
 	}
 	stopActive, stopRemove, stopDeclare := store.OnActive(r.onActive), store.OnRemove(r.onRemove), store.OnDeclare(r.onDeclare)
