@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 )
 
 // noted collects what handlers are told.
@@ -233,7 +232,7 @@ func TestChannelsThatComeAndGoAreNotHoarded(t *testing.T) {
 			t.Errorf("%d things wait to be told, want the end of the first channel alone", n)
 		}
 		close(release)
-		time.Sleep(time.Second)
+		synctest.Wait()
 		if calls != 2 {
 			t.Errorf("%d calls, want 2", calls)
 		}
