@@ -139,8 +139,17 @@ func (b *Docker) Kill(ctx context.Context, name string) error {
 	return b.docker(ctx, name, "wait") // the engine answers before the process has ended
 }
 
-// Pause implements Backend.
-func (b *Docker) Pause(ctx context.Context, name string) error { return b.docker(ctx, name, "pause") }
+// Pause implements Backend. With version 1 of cgroups the engine gives up, and leaves the container running, when a thread
+// waits for the disk all the time that it tries, some tenths of a second (runc, libcontainer/cgroups/fs/freezer.go). A node in
+// the middle of downloads waits like that while it syncs, so the engine is asked until it meets a node that does not.
+func (b *Docker) Pause(ctx context.Context, name string) error {
+	for {
+		err := b.docker(ctx, name, "pause")
+		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "unable to freeze") {
+			return err
+		}
+	}
+}
 
 // Resume implements Backend.
 func (b *Docker) Resume(ctx context.Context, name string) error {
