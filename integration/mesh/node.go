@@ -268,7 +268,7 @@ func (n *Node) Usage(ctx context.Context) (u Usage, err error) {
 			found--
 		}
 	}
-	if found != 5 { // the store's memory is two
+	if found != 5 { // one line for each case above, but two for the store's memory
 		return u, fmt.Errorf("%s: /metrics lacks what the runtime takes", n.Name)
 	}
 	return u, nil

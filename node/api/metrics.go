@@ -63,7 +63,8 @@ func newMetrics(s *Server) *metrics {
 		Name: "p2pcore_api_events_lost_total", Help: "Events that a client of /v1/events was too slow for.",
 	})
 	m.registry.MustRegister(m.appends, gets, m.reclaimed, m.requests, m.eventsLost, m,
-		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(heapLive)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(heapLive)),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
